@@ -1,0 +1,1 @@
+//! What `ufx bench` runs: contestants, the emulated link, the report.

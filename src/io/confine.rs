@@ -1,0 +1,1 @@
+//! Keeps every path below one directory, by held descriptors.

@@ -1,0 +1,1 @@
+//! The only place with sockets, files, threads, the clock, entropy and `unsafe`.

@@ -1,0 +1,1 @@
+//! A network and a disk in virtual time, driven by a seed.
