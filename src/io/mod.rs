@@ -1,1 +1,8 @@
 //! The only place with sockets, files, threads, the clock, entropy and `unsafe`.
+
+pub mod confine;
+pub mod files;
+pub mod metadata;
+pub mod name;
+mod recent;
+pub mod space;

@@ -1,0 +1,668 @@
+//! What a receiver does to one file: look whether it is there, write it under a temporary name,
+//! commit it to its final name without replacing anything, or leave no trace.
+//!
+//! Directories and links are made in `tree`; which bytes go where is decided by the caller.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
+use rustix::io::Errno;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::confine::{FileError, Root, io_error};
+use super::metadata::{Timestamp, size_of};
+use super::name::{RelativePath, temporary_name};
+use super::space::{self, Refusal};
+
+/// What lies where a file is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Nothing.
+    Absent,
+    /// A file of this size and modification time: taken to be the same file.
+    Equal,
+    /// A file that differs in size or time. It will not be replaced.
+    Different,
+    /// A directory, a link or a special file. It will not be replaced.
+    NotAFile,
+}
+
+/// Looks what lies at `path`, where a file of `size` bytes from `modified` is to go.
+///
+/// # Errors
+/// The directory of `path` cannot be reached.
+pub fn check_existing(
+    root: &Root,
+    path: &RelativePath,
+    size: u64,
+    modified: Timestamp,
+) -> Result<Existing, FileError> {
+    Ok(match root.stat(path)? {
+        None => Existing::Absent,
+        Some(stat) if !is_regular(&stat) => Existing::NotAFile,
+        Some(stat) if size_of(&stat) == size && Timestamp::modified(&stat) == modified => {
+            Existing::Equal
+        }
+        Some(_) => Existing::Different,
+    })
+}
+
+/// Bytes written to a file without blocks of its own between two looks at the free space.
+const SPACE_CHECK_BYTES: u64 = 64 << 20;
+
+/// How often claiming a temporary name starts over because another process took the name away
+/// in between. Each time that process finished a file, so more than a few are no accident.
+const CLAIM_TRIES: usize = 16;
+
+/// A file being received, under a temporary name in its final directory, locked against every
+/// other receiver. Dropped without [`commit`](TempFile::commit), it is removed.
+#[derive(Debug)]
+pub struct TempFile {
+    file: OwnedFd,
+    parent: Arc<OwnedFd>,
+    temporary: String,
+    leaf: Box<[u8]>,
+    /// The final path, for messages.
+    shown: String,
+    size: u64,
+    /// Whether the file has blocks for all of its bytes already.
+    reserved: bool,
+    /// Bytes written since the free space was last looked at, unless `reserved`.
+    unchecked: AtomicU64,
+    /// Whether the temporary name is gone, so that nothing is left to remove.
+    committed: bool,
+}
+
+impl TempFile {
+    /// Starts the file for `path`, `size` bytes long, from the source that `identity` stands for
+    /// (see `Identity::hash64`), and gives it room.
+    ///
+    /// The temporary name is the same whenever the same source is sent to the same path. A
+    /// leftover of that name is emptied and used again. With `has_holes` no blocks are allocated
+    /// ahead of the data.
+    ///
+    /// # Errors
+    /// [`FileError::Busy`] while another receiver holds the name, [`FileError::Occupied`] if it
+    /// is no leftover of ours, [`FileError::NoSpace`], or what the kernel says.
+    pub fn create(
+        root: &Root,
+        path: &RelativePath,
+        identity: u64,
+        size: u64,
+        has_holes: bool,
+    ) -> Result<TempFile, FileError> {
+        let (_, leaf) = path.split();
+        let temporary = temporary_name(xxh3_64_with_seed(leaf, identity));
+        let (parent, claim) = root.in_parent(path, "create", |parent, _| {
+            Ok((Arc::clone(parent), claim(parent, &temporary)?))
+        })?;
+        let shown = root.shown(path);
+        let (file, is_leftover) = match claim {
+            Claim::New(file) => (file, false),
+            // Resuming will keep what the journal vouches for; without a journal nothing is.
+            Claim::Leftover(file) => (file, true),
+            Claim::Busy => return Err(FileError::Busy { path: shown }),
+            Claim::Occupied => {
+                let beside = beside(path, &temporary);
+                return Err(FileError::Occupied {
+                    path: root.shown_bytes(&beside),
+                });
+            }
+        };
+        let mut started = TempFile {
+            file,
+            parent,
+            temporary,
+            leaf: leaf.into(),
+            shown,
+            size,
+            reserved: false,
+            unchecked: AtomicU64::new(0),
+            committed: false,
+        };
+        if is_leftover {
+            rustix::fs::ftruncate(&started.file, 0)
+                .map_err(|errno| started.error("empty", errno))?;
+        }
+        started.reserved = space::reserve(&started.file, size, has_holes)
+            .map_err(|refusal| started.refusal(refusal))?;
+        Ok(started)
+    }
+
+    /// The announced size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Writes all of `buffers`, one after the other, from byte `offset` on. Leaves `buffers`
+    /// empty.
+    ///
+    /// # Errors
+    /// [`FileError::BeyondEnd`] before anything is written, [`FileError::NoSpace`], or what the
+    /// kernel says.
+    pub fn write_at(
+        &self,
+        mut buffers: &mut [IoSlice<'_>],
+        mut offset: u64,
+    ) -> Result<(), FileError> {
+        let bytes: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
+        self.check_end(bytes, offset)?;
+        self.check_space(bytes)?;
+        // Empty slices in front would make a write of 0 bytes look like an error.
+        IoSlice::advance_slices(&mut buffers, 0);
+        while !buffers.is_empty() {
+            match rustix::io::pwritev(&self.file, buffers, offset) {
+                Ok(0) => return Err(self.error("write to", Errno::IO)),
+                Ok(written) => {
+                    IoSlice::advance_slices(&mut buffers, written);
+                    offset += written as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(self.error("write to", errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads back what was written from byte `offset` on, filling `buffer`. Bytes that were
+    /// never written read as zeros.
+    ///
+    /// # Errors
+    /// [`FileError::BeyondEnd`], or what the kernel says.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError> {
+        self.check_end(buffer.len() as u64, offset)?;
+        match read_full(&self.file, &mut [IoSliceMut::new(buffer)], offset) {
+            Ok(true) => Ok(()),
+            // Somebody else shortened the file.
+            Ok(false) => Err(self.error("read back", Errno::IO)),
+            Err(errno) => Err(self.error("read back", errno)),
+        }
+    }
+
+    /// Gives the file its final mode (see `ModePolicy::apply`), time and name; with `fsync` so
+    /// that it survives a power cut. Never replaces anything.
+    ///
+    /// # Errors
+    /// [`FileError::Exists`] if the final name is taken, or what the kernel says. Unless the
+    /// file was renamed already and only its directory could not be synced, it is gone then.
+    pub fn commit(mut self, mode: u32, modified: Timestamp, fsync: bool) -> Result<(), FileError> {
+        rustix::fs::futimens(&self.file, &modified.as_modification())
+            .map_err(|errno| self.error("set the time of", errno))?;
+        if fsync {
+            rustix::fs::fdatasync(&self.file).map_err(|errno| self.error("sync", errno))?;
+        }
+        // Last, so that an unfinished file stays one that its owner can open and take up again.
+        match rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)) {
+            // FAT and some network file systems know no modes; the bytes are worth having there.
+            Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(self.error("set the mode of", errno)),
+        }
+        match rename_without_replacing(&self.parent, &self.temporary, &self.leaf) {
+            Ok(()) => self.committed = true,
+            Err(Errno::EXIST) => {
+                return Err(FileError::Exists {
+                    path: self.shown.clone(),
+                });
+            }
+            Err(errno) => return Err(self.error("rename to", errno)),
+        }
+        if fsync {
+            sync_directory(&self.parent)
+                .map_err(|errno| self.error("sync the directory of", errno))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the file; the same as dropping it.
+    pub fn abandon(self) {}
+
+    fn check_end(&self, bytes: u64, offset: u64) -> Result<(), FileError> {
+        let end = offset.saturating_add(bytes);
+        if end <= self.size {
+            return Ok(());
+        }
+        Err(FileError::BeyondEnd {
+            path: self.shown.clone(),
+            end,
+            size: self.size,
+        })
+    }
+
+    /// Looks at the free space from time to time, where writing still takes some.
+    fn check_space(&self, bytes: u64) -> Result<(), FileError> {
+        if self.reserved {
+            return Ok(());
+        }
+        let unchecked = self.unchecked.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if unchecked >= SPACE_CHECK_BYTES {
+            self.unchecked.store(0, Ordering::Relaxed);
+            space::require(&self.file, bytes).map_err(|refusal| self.refusal(refusal))?;
+        }
+        Ok(())
+    }
+
+    fn error(&self, action: &'static str, errno: Errno) -> FileError {
+        io_error(action, self.shown.clone(), errno)
+    }
+
+    fn refusal(&self, refusal: Refusal) -> FileError {
+        match refusal {
+            Refusal::Kernel(errno) => self.error("make room for", errno),
+            Refusal::Full { wanted, space } => FileError::NoSpace {
+                path: self.shown.clone(),
+                wanted,
+                available: space.available,
+                kept: space.kept(),
+            },
+        }
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        if !self.committed {
+            // The name is ours while the lock is held, and the descriptor closes after this.
+            // Nobody is left to tell if it fails; the next run finds the leftover.
+            let _ = rustix::fs::unlinkat(&self.parent, &*self.temporary, AtFlags::empty());
+        }
+    }
+}
+
+/// What became of an attempt to get a temporary name.
+enum Claim {
+    /// Created and locked.
+    New(OwnedFd),
+    /// Found from an earlier run, and locked.
+    Leftover(OwnedFd),
+    /// Locked by somebody else.
+    Busy,
+    /// Not a file of the kind we leave behind.
+    Occupied,
+}
+
+/// Creates or finds the file `name` in `parent` and locks it.
+///
+/// The lock belongs to the file, not to its name: between opening and locking, its owner may
+/// have committed or removed it. So after locking the name must still mean this file.
+fn claim(parent: &OwnedFd, name: &str) -> rustix::io::Result<Claim> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let create = flags | OFlags::CREATE | OFlags::EXCL;
+    for _ in 0..CLAIM_TRIES {
+        let (file, is_new) = match rustix::fs::openat(parent, name, create, Mode::RUSR | Mode::WUSR)
+        {
+            Ok(file) => (file, true),
+            Err(Errno::EXIST) => match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+                Ok(file) => (file, false),
+                Err(Errno::NOENT) => continue,
+                Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::ACCESS) => {
+                    return Ok(Claim::Occupied);
+                }
+                Err(errno) => return Err(errno),
+            },
+            Err(errno) => return Err(errno),
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        // Emptying a file that has a second name, or committing one that another user owns and
+        // can change afterwards, would be a way to make us do harm.
+        if !is_new && !is_plainly_ours(&stat) {
+            return Ok(Claim::Occupied);
+        }
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(Claim::Busy),
+            // A file system without locks: a file that is new is ours all the same.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL) if is_new => {
+                return Ok(Claim::New(file));
+            }
+            Err(errno) => return Err(errno),
+        }
+        match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) if (named.st_dev, named.st_ino) == (stat.st_dev, stat.st_ino) => {
+                return Ok(if is_new {
+                    Claim::New(file)
+                } else {
+                    Claim::Leftover(file)
+                });
+            }
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(Claim::Busy)
+}
+
+/// Whether a found file is one that a receiver of this user may have left behind.
+fn is_plainly_ours(stat: &Stat) -> bool {
+    is_regular(stat) && stat.st_nlink == 1 && stat.st_uid == rustix::process::geteuid().as_raw()
+}
+
+/// The bytes of the path of `name` in the directory of `path`.
+fn beside(path: &RelativePath, name: &str) -> Vec<u8> {
+    let (directory, _) = path.split();
+    let mut bytes = directory.to_vec();
+    if !bytes.is_empty() {
+        bytes.push(b'/');
+    }
+    bytes.extend_from_slice(name.as_bytes());
+    bytes
+}
+
+/// Renames within `directory`; EEXIST if `to` is taken, whatever by.
+fn rename_without_replacing(directory: &OwnedFd, from: &str, to: &[u8]) -> rustix::io::Result<()> {
+    match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => link_then_unlink(directory, from, to),
+        outcome => outcome,
+    }
+}
+
+/// The same where the file system (NFS, many of FUSE's) or the kernel lacks that rename: a hard
+/// link never replaces anything either. For a moment the file has both names.
+fn link_then_unlink(directory: &OwnedFd, from: &str, to: &[u8]) -> rustix::io::Result<()> {
+    rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())?;
+    rustix::fs::unlinkat(directory, from, AtFlags::empty())
+}
+
+/// Makes the names in `directory` durable. The held descriptor is for walking only (O_PATH), so
+/// it is opened once more.
+fn sync_directory(directory: &OwnedFd) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let readable = rustix::fs::openat(directory, c".", flags, Mode::empty())?;
+    match rustix::fs::fsync(&readable) {
+        // Some file systems cannot sync a directory, and need not.
+        Err(Errno::INVAL) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Whether it is an ordinary file.
+pub(super) fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+/// Fills all of `buffers` from byte `offset` on; false if the file ends before that.
+pub(super) fn read_full(
+    file: &OwnedFd,
+    mut buffers: &mut [IoSliceMut<'_>],
+    mut offset: u64,
+) -> rustix::io::Result<bool> {
+    // Empty slices in front would make a read of 0 bytes look like the end of the file.
+    IoSliceMut::advance_slices(&mut buffers, 0);
+    while !buffers.is_empty() {
+        match rustix::io::preadv(file, buffers, offset) {
+            Ok(0) => return Ok(false),
+            Ok(read) => {
+                IoSliceMut::advance_slices(&mut buffers, read);
+                offset += read as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::*;
+
+    const IDENTITY: u64 = 7;
+
+    fn place() -> (tempfile::TempDir, Root) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        (directory, root)
+    }
+
+    fn path(name: &[u8]) -> RelativePath {
+        RelativePath::parse(name).unwrap()
+    }
+
+    fn time(seconds: i64, nanoseconds: u32) -> Timestamp {
+        Timestamp::new(seconds, nanoseconds).unwrap()
+    }
+
+    fn start(root: &Root, name: &[u8], size: u64) -> Result<TempFile, FileError> {
+        TempFile::create(root, &path(name), IDENTITY, size, false)
+    }
+
+    fn write(file: &TempFile, bytes: &[u8], offset: u64) {
+        file.write_at(&mut [IoSlice::new(bytes)], offset).unwrap();
+    }
+
+    fn names(directory: &tempfile::TempDir) -> Vec<std::ffi::OsString> {
+        fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect()
+    }
+
+    #[test]
+    fn a_committed_file_has_its_bytes_mode_time_and_only_its_final_name() {
+        for fsync in [false, true] {
+            let (directory, root) = place();
+            let file = start(&root, b"f", 11).unwrap();
+            write(&file, b"world", 6);
+            let mut parts = [
+                IoSlice::new(b""),
+                IoSlice::new(b"hel"),
+                IoSlice::new(b"lo "),
+            ];
+            file.write_at(&mut parts, 0).unwrap();
+            let mut back = [0; 7];
+            file.read_at(&mut back, 3).unwrap();
+            assert_eq!(&back, b"lo worl");
+            file.commit(0o640, time(-5, 123_456_789), fsync).unwrap();
+
+            assert_eq!(names(&directory), ["f"]);
+            let there = directory.path().join("f");
+            assert_eq!(fs::read(&there).unwrap(), b"hello world");
+            let metadata = fs::metadata(&there).unwrap();
+            assert_eq!(metadata.mode() & 0o7777, 0o640);
+            assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (-5, 123_456_789));
+        }
+    }
+
+    #[test]
+    fn odd_names_and_files_of_no_bytes_are_committed() {
+        let long = [0xfe; 255];
+        for name in [&b"new\nline"[..], b"\xff\xfe", b"\x1b[2J", &long] {
+            let (_directory, root) = place();
+            start(&root, name, 0)
+                .unwrap()
+                .commit(0o600, time(1, 0), false)
+                .unwrap();
+            let found = check_existing(&root, &path(name), 0, time(1, 0)).unwrap();
+            assert_eq!(found, Existing::Equal);
+        }
+    }
+
+    #[test]
+    fn what_is_there_already_is_told_by_size_and_time() {
+        let (directory, root) = place();
+        let check =
+            |name: &str| check_existing(&root, &path(name.as_bytes()), 0, time(9, 9)).unwrap();
+        assert_eq!(check("f"), Existing::Absent);
+        start(&root, b"f", 0)
+            .unwrap()
+            .commit(0o600, time(9, 9), false)
+            .unwrap();
+        assert_eq!(check("f"), Existing::Equal);
+        start(&root, b"later", 0)
+            .unwrap()
+            .commit(0o600, time(9, 10), false)
+            .unwrap();
+        assert_eq!(check("later"), Existing::Different);
+        start(&root, b"longer", 1)
+            .unwrap()
+            .commit(0o600, time(9, 9), false)
+            .unwrap();
+        assert_eq!(check("longer"), Existing::Different);
+        symlink("f", directory.path().join("link")).unwrap();
+        assert_eq!(check("link"), Existing::NotAFile);
+        fs::create_dir(directory.path().join("d")).unwrap();
+        assert_eq!(check("d"), Existing::NotAFile);
+    }
+
+    #[test]
+    fn a_commit_never_replaces_anything() {
+        let (directory, root) = place();
+        let there = |name: &str| directory.path().join(name);
+        fs::write(there("file"), "old").unwrap();
+        symlink("nowhere", there("link")).unwrap();
+        fs::create_dir(there("directory")).unwrap();
+        for name in ["file", "link", "directory"] {
+            let file = start(&root, name.as_bytes(), 3).unwrap();
+            let error = file.commit(0o600, time(0, 0), false).unwrap_err();
+            assert!(matches!(error, FileError::Exists { .. }), "{error}");
+        }
+        assert_eq!(fs::read(there("file")).unwrap(), b"old");
+        assert_eq!(fs::read_link(there("link")).unwrap().as_os_str(), "nowhere");
+        assert_eq!(names(&directory).len(), 3, "and leaves no temporary file");
+    }
+
+    #[test]
+    fn without_that_rename_a_hard_link_replaces_nothing_either() {
+        let (directory, root) = place();
+        root.in_parent(&path(b"x"), "test", |parent, _| {
+            fs::write(directory.path().join("from"), "new").unwrap();
+            fs::write(directory.path().join("taken"), "old").unwrap();
+            assert_eq!(
+                link_then_unlink(parent, "from", b"taken"),
+                Err(Errno::EXIST)
+            );
+            link_then_unlink(parent, "from", b"to")
+        })
+        .unwrap();
+        assert!(!directory.path().join("from").exists());
+        assert_eq!(fs::read(directory.path().join("to")).unwrap(), b"new");
+        assert_eq!(fs::read(directory.path().join("taken")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn an_abandoned_file_leaves_nothing() {
+        let (directory, root) = place();
+        let file = start(&root, b"f", 4).unwrap();
+        write(&file, b"half", 0);
+        assert_eq!(names(&directory).len(), 1);
+        file.abandon();
+        assert!(names(&directory).is_empty());
+    }
+
+    #[test]
+    fn one_file_is_received_once_at_a_time() {
+        let (_directory, root) = place();
+        let first = start(&root, b"f", 1).unwrap();
+        let second = start(&root, b"f", 1).unwrap_err();
+        assert!(matches!(second, FileError::Busy { .. }), "{second}");
+        drop(first);
+        start(&root, b"f", 1).unwrap();
+    }
+
+    #[test]
+    fn a_leftover_is_found_again_and_emptied() {
+        let (directory, root) = place();
+        let file = start(&root, b"f", 9).unwrap();
+        write(&file, b"old bytes", 0);
+        let leftover = directory.path().join(&file.temporary);
+        drop(file);
+        fs::write(&leftover, "old bytes").unwrap();
+        let inode = fs::metadata(&leftover).unwrap().ino();
+
+        let file = start(&root, b"f", 4).unwrap();
+        assert_eq!(rustix::fs::fstat(&file.file).unwrap().st_ino, inode);
+        write(&file, b"n", 0);
+        file.commit(0o600, time(0, 0), false).unwrap();
+        assert_eq!(fs::read(directory.path().join("f")).unwrap(), b"n\0\0\0");
+    }
+
+    #[test]
+    fn what_only_looks_like_a_leftover_is_not_touched() {
+        let (directory, root) = place();
+        let file = start(&root, b"f", 1).unwrap();
+        let temporary = directory.path().join(&file.temporary);
+        drop(file);
+        let precious = directory.path().join("precious");
+        fs::write(&precious, "precious").unwrap();
+
+        symlink(&precious, &temporary).unwrap();
+        assert!(matches!(
+            start(&root, b"f", 1),
+            Err(FileError::Occupied { .. })
+        ));
+        fs::remove_file(&temporary).unwrap();
+        fs::hard_link(&precious, &temporary).unwrap();
+        assert!(matches!(
+            start(&root, b"f", 1),
+            Err(FileError::Occupied { .. })
+        ));
+        fs::remove_file(&temporary).unwrap();
+        fs::create_dir(&temporary).unwrap();
+        assert!(matches!(
+            start(&root, b"f", 1),
+            Err(FileError::Occupied { .. })
+        ));
+        assert_eq!(fs::read(&precious).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn receivers_racing_for_one_file_commit_it_exactly_once() {
+        for _ in 0..50 {
+            let (directory, root) = place();
+            let outcomes: Vec<bool> = std::thread::scope(|scope| {
+                let race = |text: &'static [u8]| {
+                    let root = &root;
+                    scope.spawn(move || {
+                        let Ok(file) = start(root, b"f", 4) else {
+                            return false;
+                        };
+                        write(&file, text, 0);
+                        file.commit(0o600, time(0, 0), false).is_ok()
+                    })
+                };
+                let racers = [race(b"1111"), race(b"2222"), race(b"3333")];
+                racers.map(|racer| racer.join().unwrap()).into()
+            });
+            assert_eq!(outcomes.iter().filter(|done| **done).count(), 1);
+            assert_eq!(names(&directory), ["f"]);
+            assert_eq!(fs::read(directory.path().join("f")).unwrap().len(), 4);
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_beyond_the_announced_end() {
+        let (_directory, root) = place();
+        let file = start(&root, b"f", 4).unwrap();
+        for (bytes, offset) in [(&b"12345"[..], 0), (b"1", 4), (b"1", u64::MAX)] {
+            let error = file
+                .write_at(&mut [IoSlice::new(bytes)], offset)
+                .unwrap_err();
+            assert!(matches!(error, FileError::BeyondEnd { .. }), "{error}");
+        }
+        assert!(file.read_at(&mut [0; 2], 3).is_err());
+    }
+
+    #[test]
+    fn a_file_that_does_not_fit_is_refused_and_leaves_nothing() {
+        let (directory, root) = place();
+        let error = start(&root, b"f", 1 << 47).unwrap_err();
+        assert!(matches!(error, FileError::NoSpace { .. }), "{error}");
+        assert!(names(&directory).is_empty());
+    }
+
+    #[test]
+    fn writing_around_a_hole_takes_no_space_for_it() {
+        let (directory, root) = place();
+        let file = TempFile::create(&root, &path(b"f"), IDENTITY, 1 << 40, true).unwrap();
+        write(&file, b"end", (1 << 40) - 3);
+        file.commit(0o600, time(0, 0), false).unwrap();
+        let metadata = fs::metadata(directory.path().join("f")).unwrap();
+        assert_eq!(metadata.len(), 1 << 40);
+        assert!(metadata.blocks() * 512 < 1 << 20);
+    }
+}
