@@ -1,0 +1,315 @@
+//! What was typed, resolved: every value checked and turned into what the transfer works with.
+//! Leaves the forms of numbers to `units`, those of hosts to `destination`, defaults to `io`.
+
+use std::ffi::OsStr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::args::{
+    CommonArguments, ControllerKind, DigestKind, LinkKind, OffloadKind, RecvArguments,
+    SendArguments,
+};
+use super::destination::{self, Host};
+use super::exit::Failure;
+use super::output::{self, Console, Verbosity};
+use super::units;
+use crate::io::defaults;
+
+/// What `ufx send` is to do.
+#[derive(Debug)]
+pub struct SendOptions {
+    /// What to send, as typed; at least one.
+    pub paths: Vec<PathBuf>,
+    /// The host, not looked up yet: that may take its time and fail by itself.
+    pub host: Host,
+    /// The receiver's UDP port.
+    pub port: u16,
+    /// The most to send in bits per second; none for no limit.
+    pub rate_bits_per_second: Option<u64>,
+    /// The largest IP packet in bytes; none to find it out.
+    pub mtu_bytes: Option<u32>,
+    /// What blocks are verified by.
+    pub digest: DigestKind,
+    /// How the rate is found. Fixed comes with a rate.
+    pub controller: ControllerKind,
+    /// How datagrams are handed to the kernel.
+    pub offload: OffloadKind,
+    /// How long to wait for the first answer.
+    pub wait: Duration,
+    /// The silence that ends a transfer.
+    pub timeout: Duration,
+    /// Which symbolic links are sent.
+    pub links: LinkKind,
+    /// List only.
+    pub dry_run: bool,
+}
+
+impl SendOptions {
+    /// Resolves what was typed.
+    ///
+    /// # Errors
+    /// The first value that makes no sense, with the range or the forms it should have.
+    pub fn resolve(typed: &SendArguments) -> Result<SendOptions, Failure> {
+        let [paths @ .., host] = typed.operands.as_slice() else {
+            return Err(no_operands());
+        };
+        if paths.is_empty() {
+            return Err(no_operands());
+        }
+        for path in paths {
+            check_path(path)?;
+        }
+        let options = SendOptions {
+            paths: paths.iter().map(PathBuf::from).collect(),
+            host: Host::parse(host)?,
+            port: parse_port(&typed.port, 1..=65_535)?,
+            rate_bits_per_second: typed.rate.as_deref().map(parse_rate).transpose()?,
+            mtu_bytes: typed.mtu.as_deref().map(parse_mtu).transpose()?,
+            digest: typed.digest,
+            controller: typed.cc,
+            offload: typed.common.offload,
+            wait: parse_duration("--wait", &typed.wait, &defaults::WAIT_RANGE)?,
+            timeout: parse_timeout(&typed.common)?,
+            links: typed.links,
+            dry_run: typed.dry_run,
+        };
+        if options.controller == ControllerKind::Fixed && options.rate_bits_per_second.is_none() {
+            return Err(Failure::usage("--cc fixed", "needs a rate").advise("add --rate RATE"));
+        }
+        Ok(options)
+    }
+}
+
+/// What `ufx recv` is to do.
+#[derive(Debug)]
+pub struct RecvOptions {
+    /// The directory that everything is received into.
+    pub dir: PathBuf,
+    /// The one address to listen on; none for all, IPv4 and IPv6.
+    pub bind: Option<SocketAddr>,
+    /// The UDP port to listen on; 0 for any free one.
+    pub port: u16,
+    /// End after one transfer.
+    pub once: bool,
+    /// Who may send beside local networks. `any` is here as 0.0.0.0/0 and ::/0.
+    pub allow: Vec<IpNet>,
+    /// Make each file safe against a power cut before it counts as committed.
+    pub fsync: bool,
+    /// The socket receive buffer to ask for, in bytes; none for the default.
+    pub buffer_bytes: Option<usize>,
+    /// How datagrams are taken from the kernel.
+    pub offload: OffloadKind,
+    /// The silence that ends a transfer.
+    pub timeout: Duration,
+}
+
+impl RecvOptions {
+    /// Resolves what was typed.
+    ///
+    /// # Errors
+    /// The first value that makes no sense, with the range or the forms it should have.
+    pub fn resolve(typed: &RecvArguments) -> Result<RecvOptions, Failure> {
+        let port = parse_port(&typed.port, 0..=65_535)?;
+        let bind = typed
+            .bind
+            .as_deref()
+            .map(|bind| destination::parse_bind(bind, port));
+        let mut allow = Vec::new();
+        for network in &typed.allow {
+            allow.extend(parse_allow(network)?);
+        }
+        Ok(RecvOptions {
+            dir: typed.dir.clone(),
+            bind: bind.transpose()?,
+            port,
+            once: typed.once,
+            allow,
+            fsync: typed.fsync,
+            buffer_bytes: typed.buffer.as_deref().map(parse_buffer).transpose()?,
+            offload: typed.common.offload,
+            timeout: parse_timeout(&typed.common)?,
+        })
+    }
+}
+
+/// The console that was asked for.
+pub fn console(typed: &CommonArguments) -> Console {
+    let verbosity = match (typed.quiet, typed.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (false, true) => Verbosity::Verbose,
+        (false, false) => Verbosity::Normal,
+    };
+    Console::new(verbosity, typed.json)
+}
+
+fn no_operands() -> Failure {
+    Failure::usage("send", "needs at least one PATH and, last, a HOST")
+        .advise("as in: ufx send photos nas")
+}
+
+/// Refuses paths that can be no source whatever the file system says.
+fn check_path(path: &OsStr) -> Result<(), Failure> {
+    let bytes = path.as_bytes();
+    if bytes.is_empty() {
+        return Err(Failure::usage("", "a PATH is empty").advise("\".\" is the current directory"));
+    }
+    if bytes == b"-" {
+        return Err(
+            Failure::usage("-", "sending standard input is not built yet")
+                .advise("put it into a file first; a file called \"-\" is ./-"),
+        );
+    }
+    if bytes.iter().all(|byte| *byte == b'/') {
+        return Err(
+            Failure::usage("/", "has no name to land under").advise("name the directories in it")
+        );
+    }
+    Ok(())
+}
+
+/// A mistake in the value of an option.
+fn refuse(option: &str, typed: &str, why: &str) -> Failure {
+    Failure::usage(
+        format!("{option} {}", output::escape_name(typed.as_bytes())),
+        why,
+    )
+}
+
+fn parse_port(typed: &str, range: RangeInclusive<u64>) -> Result<u16, Failure> {
+    let port = units::parse_integer(typed, &range).map_err(|why| refuse("--port", typed, &why))?;
+    u16::try_from(port).map_err(|_| refuse("--port", typed, "is no port"))
+}
+
+fn parse_rate(typed: &str) -> Result<u64, Failure> {
+    units::parse_rate(typed, &defaults::RATE_RANGE).map_err(|why| refuse("--rate", typed, &why))
+}
+
+fn parse_mtu(typed: &str) -> Result<u32, Failure> {
+    let mtu = units::parse_integer(typed, &defaults::MTU_RANGE)
+        .map_err(|why| refuse("--mtu", typed, &why))?;
+    u32::try_from(mtu).map_err(|_| refuse("--mtu", typed, "is no MTU"))
+}
+
+fn parse_buffer(typed: &str) -> Result<usize, Failure> {
+    let bytes = units::parse_size(typed, &defaults::BUFFER_RANGE)
+        .map_err(|why| refuse("--buffer", typed, &why))?;
+    usize::try_from(bytes).map_err(|_| refuse("--buffer", typed, "is more than memory"))
+}
+
+fn parse_timeout(typed: &CommonArguments) -> Result<Duration, Failure> {
+    parse_duration("--timeout", &typed.timeout, &defaults::TIMEOUT_RANGE)
+}
+
+fn parse_duration(
+    option: &str,
+    typed: &str,
+    range: &RangeInclusive<Duration>,
+) -> Result<Duration, Failure> {
+    units::parse_duration(typed, range).map_err(|why| refuse(option, typed, &why))
+}
+
+/// A network, one address, or `any`.
+fn parse_allow(typed: &str) -> Result<Vec<IpNet>, Failure> {
+    if typed == "any" {
+        return Ok(vec![
+            IpNet::V4(Ipv4Net::default()),
+            IpNet::V6(Ipv6Net::default()),
+        ]);
+    }
+    let address = typed.parse::<IpAddr>().map(IpNet::from);
+    match address.or_else(|_| typed.parse::<IpNet>()) {
+        Ok(network) => Ok(vec![network.trunc()]),
+        Err(_) => Err(refuse(
+            "--allow",
+            typed,
+            "a network looks like 203.0.113.0/24, 2001:db8::/32, 203.0.113.7 or any",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::args::{Arguments, Command};
+    use super::*;
+
+    fn send(words: &str) -> Result<SendOptions, String> {
+        let words = ["ufx", "send"].into_iter().chain(words.split(' '));
+        match Arguments::try_parse_from(words).unwrap().command {
+            Command::Send(typed) => SendOptions::resolve(&typed).map_err(|error| error.to_string()),
+            Command::Recv(_) => unreachable!("the words say send"),
+        }
+    }
+
+    fn recv(words: &str) -> Result<RecvOptions, String> {
+        let words = ["ufx", "recv"].into_iter().chain(words.split(' '));
+        match Arguments::try_parse_from(words).unwrap().command {
+            Command::Recv(typed) => RecvOptions::resolve(&typed).map_err(|error| error.to_string()),
+            Command::Send(_) => unreachable!("the words say recv"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_library_s() {
+        let options = send("a -v b --json nas").unwrap();
+        assert_eq!(options.paths, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(options.host, Host::Name("nas".into()));
+        assert_eq!(options.port, defaults::PORT);
+        assert_eq!(options.wait, defaults::WAIT);
+        assert_eq!(options.timeout, defaults::TIMEOUT);
+        assert_eq!(
+            (options.rate_bits_per_second, options.mtu_bytes),
+            (None, None)
+        );
+        let options = recv("--once").unwrap();
+        assert_eq!((options.bind, options.port), (None, defaults::PORT));
+        assert_eq!(options.dir, PathBuf::from("."));
+        assert!(options.once && options.allow.is_empty() && options.buffer_bytes.is_none());
+    }
+
+    #[test]
+    fn what_is_typed_is_resolved() {
+        let options = send(
+            "--port 9 --rate 1.5G --mtu 9000 --digest blake3 --cc fixed --offload single \
+             --wait 1m --timeout 5s --links all -n a ::1",
+        )
+        .unwrap();
+        assert_eq!(options.port, 9);
+        assert_eq!(options.rate_bits_per_second, Some(1_500_000_000));
+        assert_eq!(options.mtu_bytes, Some(9_000));
+        assert_eq!(options.digest, DigestKind::Blake3);
+        assert_eq!(options.controller, ControllerKind::Fixed);
+        assert_eq!(options.offload, OffloadKind::Single);
+        assert_eq!(options.wait, Duration::from_secs(60));
+        assert_eq!(options.timeout, Duration::from_secs(5));
+        assert_eq!(options.links, LinkKind::All);
+        assert!(options.dry_run);
+
+        let options = recv(
+            "--dir in --bind 10.0.0.1 --port 0 --allow 203.0.113.9/24 --allow any --allow ::1 \
+             --fsync --buffer 64KiB",
+        )
+        .unwrap();
+        assert_eq!(options.bind, Some("10.0.0.1:0".parse().unwrap()));
+        let allowed: Vec<String> = options.allow.iter().map(IpNet::to_string).collect();
+        assert_eq!(allowed, ["203.0.113.0/24", "0.0.0.0/0", "::/0", "::1/128"]);
+        assert_eq!(options.buffer_bytes, Some(65_536));
+        assert!(options.fsync && !options.once);
+    }
+
+    #[test]
+    fn a_path_that_can_be_no_source_is_refused() {
+        let path = |text: &str| check_path(OsStr::new(text)).map_err(|error| error.to_string());
+        assert_eq!(path("./-"), Ok(()));
+        assert_eq!(path("/etc/"), Ok(()));
+        assert!(path("").unwrap_err().starts_with("a PATH is empty"));
+        assert!(path("-").unwrap_err().contains("not built yet"));
+        assert!(path("//").unwrap_err().starts_with("/: has no name"));
+    }
+}

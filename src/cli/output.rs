@@ -1,0 +1,526 @@
+//! What people and programs read: lines on stderr for people, data on stdout, numbers with units,
+//! and names made harmless for a terminal. Leaves the live progress line to `progress`.
+
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind, Write};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+
+use super::exit::{Exit, Failure};
+use crate::io::report::{Limit, Named, Operation, Outcome, Report};
+
+/// Names listed one by one at the end of a run; `-v` lists all, and so does `--json`.
+const NAMES_SHOWN_MAX: usize = 20;
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Errors only (`-q`).
+    Quiet,
+    /// Errors, warnings, progress, the summary.
+    #[default]
+    Normal,
+    /// Details too (`-v`).
+    Verbose,
+}
+
+/// Where everything is said. Errors in writing to stderr are ignored: nobody is left to be told.
+#[derive(Clone, Debug)]
+pub struct Console {
+    /// How much the user wants to read.
+    pub verbosity: Verbosity,
+    /// Whether the report goes to stdout.
+    pub json: bool,
+    /// The live line, which steps aside while anything else is printed.
+    bar: ProgressBar,
+}
+
+impl Console {
+    /// A console without a live line (`progress` adds one).
+    pub fn new(verbosity: Verbosity, json: bool) -> Console {
+        Console {
+            verbosity,
+            json,
+            bar: ProgressBar::hidden(),
+        }
+    }
+
+    /// The same console, over a live line.
+    #[must_use]
+    pub fn with_bar(&self, bar: ProgressBar) -> Console {
+        Console {
+            bar,
+            ..self.clone()
+        }
+    }
+
+    /// Says what went wrong; `-q` does not silence it.
+    pub fn error(&self, failure: &Failure) {
+        self.line(&format!("ufx: {failure}"));
+    }
+
+    /// Says what the user should know although the run goes on.
+    pub fn warn(&self, text: &str) {
+        self.say(&format!("ufx: warning: {text}"));
+    }
+
+    /// Says something to people; `-q` silences it.
+    pub fn say(&self, text: &str) {
+        if self.verbosity >= Verbosity::Normal {
+            self.line(text);
+        }
+    }
+
+    /// Says what only `-v` wants to know.
+    pub fn detail(&self, text: &str) {
+        if self.verbosity >= Verbosity::Verbose {
+            self.line(text);
+        }
+    }
+
+    /// Writes one line of data to stdout.
+    ///
+    /// # Errors
+    /// stdout takes no more, except that a reader who went away (`| head`) is no error.
+    pub fn data(&self, text: &str) -> io::Result<()> {
+        self.bar.suspend(|| {
+            let mut stdout = io::stdout().lock();
+            let written = stdout.write_all(format!("{text}\n").as_bytes());
+            match written.and_then(|()| stdout.flush()) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+                result => result,
+            }
+        })
+    }
+
+    /// Ends a run: names what failed and what was skipped, then the summary or the error, then
+    /// the JSON object if it was asked for. Returns the exit code.
+    pub fn finish(&self, mut report: Report, failure: Option<&Failure>) -> Exit {
+        if let Some(failure) = failure {
+            report.result = failure.outcome;
+        }
+        let exit = Exit::from(report.result);
+        report.exit = exit.code();
+        report.error = match failure {
+            Some(failure) => Some(failure.to_string()),
+            None => unexplained(&report),
+        };
+        if self.verbosity >= Verbosity::Normal {
+            self.names("skipped ", &report.skipped);
+        }
+        self.names("", &report.failed);
+        if exit == Exit::Success || report.files > 0 {
+            self.say(&summary(&report));
+        }
+        if let Some(error) = &report.error {
+            self.line(&format!("ufx: {error}"));
+        }
+        match self.json.then(|| self.print_json(&report)) {
+            Some(Err(error)) => {
+                self.error(&Failure::new(
+                    Outcome::Failed,
+                    "standard output",
+                    error.to_string(),
+                ));
+                if exit == Exit::Success {
+                    Exit::Other
+                } else {
+                    exit
+                }
+            }
+            Some(Ok(())) | None => exit,
+        }
+    }
+
+    fn print_json(&self, report: &Report) -> io::Result<()> {
+        self.data(&serde_json::to_string(report)?)
+    }
+
+    fn names(&self, what: &str, names: &[Named]) {
+        let all = self.verbosity >= Verbosity::Verbose;
+        let shown = if all {
+            names.len()
+        } else {
+            NAMES_SHOWN_MAX.min(names.len())
+        };
+        for named in names.iter().take(shown) {
+            let path = escape_name(named.path.as_bytes());
+            self.line(&format!("ufx: {what}{path}: {}", named.reason));
+        }
+        if shown < names.len() {
+            let rest = names.len() - shown;
+            self.line(&format!(
+                "ufx: {what}{rest} more (-v or --json names them all)"
+            ));
+        }
+    }
+
+    /// Writes one line to stderr, in one piece so that it does not mix with another process's.
+    fn line(&self, text: &str) {
+        let line = format!("{}\n", printable(text));
+        self.bar.suspend(|| {
+            // A closed or full stderr must neither panic nor change what the program does.
+            let _ = io::stderr().lock().write_all(line.as_bytes());
+        });
+    }
+}
+
+/// The error of a report that is no success and names none.
+fn unexplained(report: &Report) -> Option<String> {
+    match report.result {
+        Outcome::Committed | Outcome::Listed => None,
+        Outcome::Interrupted => Some("interrupted (run the same command again to go on)".into()),
+        Outcome::Terminated => Some("terminated (run the same command again to go on)".into()),
+        _ => Some(format!(
+            "{} not committed",
+            count(report.failed.len() as u64, "file")
+        )),
+    }
+}
+
+/// The one line that ends a run, as in `sent 12 files, 1.07 GB in 1.2 s (7.1 Gbit/s), 0.3 % resent,
+/// overhead 1.4 % headers + 0.02 % ACKs, limited by the receiver's disk`.
+pub fn summary(report: &Report) -> String {
+    let mut text = match (report.op, report.result) {
+        (_, Outcome::Listed) => "would send ".to_owned(),
+        (Operation::Send, _) => "sent ".to_owned(),
+        (Operation::Recv, _) => "received ".to_owned(),
+    };
+    text += &format!("{}, {}", count(report.files, "file"), bytes(report.bytes));
+    if report.result != Outcome::Listed {
+        let seconds = Duration::try_from_secs_f64(report.seconds).unwrap_or_default();
+        let bits_per_second = report.bytes_per_second.saturating_mul(8);
+        text += &format!(" in {} ({})", duration(seconds), rate(bits_per_second));
+    }
+    for (number, what) in [
+        (report.already_there, "already there"),
+        (report.skipped.len() as u64, "skipped"),
+        (report.failed.len() as u64, "failed"),
+    ] {
+        if number > 0 {
+            text += &format!(", {number} {what}");
+        }
+    }
+    if let (Some(resent), Some(sent)) = (report.packets.resent, report.packets.sent) {
+        text += &format!(", {} resent", percent(resent, sent));
+    }
+    if let (Some(headers), Some(acks), true) = (
+        report.overhead.header_bytes,
+        report.overhead.ack_bytes,
+        report.bytes > 0,
+    ) {
+        let (headers, acks) = (percent(headers, report.bytes), percent(acks, report.bytes));
+        text += &format!(", overhead {headers} headers + {acks} ACKs");
+    }
+    if let Some(limit) = report.limited_by {
+        text += &format!(", limited by {}", limit_words(limit));
+    }
+    text
+}
+
+fn limit_words(limit: Limit) -> &'static str {
+    match limit {
+        Limit::SourceDisk => "reading the files",
+        Limit::SenderCpu => "the sender's processor",
+        Limit::Network => "the network",
+        Limit::ReceiverBuffer => "the receiver's buffer",
+        Limit::ReceiverDisk => "the receiver's disk",
+        Limit::RateCap => "--rate",
+    }
+}
+
+/// `1 file`, `12 files`.
+pub fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Bytes in decimal units: `999 B`, `1.07 GB`.
+pub fn bytes(bytes: u64) -> String {
+    scaled(bytes, ["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+/// Bits per second in decimal units: `941 Mbit/s`.
+pub fn rate(bits_per_second: u64) -> String {
+    let units = [
+        "bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s", "Pbit/s", "Ebit/s",
+    ];
+    scaled(bits_per_second, units)
+}
+
+/// Three significant digits without idle zeros, and the unit that makes them fit.
+fn scaled(value: u64, units: [&str; 7]) -> String {
+    let mut number = value as f64;
+    let mut unit = units[0];
+    let mut decimals = 0;
+    for larger in &units[1..] {
+        // What would round to 1000 is 1 of the next unit.
+        if number < 999.5 {
+            break;
+        }
+        number /= 1_000.0;
+        unit = larger;
+        decimals = if number < 9.995 {
+            2
+        } else {
+            usize::from(number < 99.95)
+        };
+    }
+    format!("{} {unit}", trimmed(number, decimals))
+}
+
+fn trimmed(number: f64, decimals: usize) -> String {
+    let text = format!("{number:.decimals$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+/// A duration: `850 ms`, `12.3 s`, `2 min 05 s`, `1 h 02 min`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    let whole = duration
+        .saturating_add(Duration::from_millis(500))
+        .as_secs();
+    if seconds == 0.0 {
+        "0 s".to_owned()
+    } else if seconds < 0.001 {
+        "< 1 ms".to_owned()
+    } else if seconds < 0.9995 {
+        format!("{:.0} ms", seconds * 1_000.0)
+    } else if whole < 60 {
+        format!("{} s", trimmed(seconds, 1))
+    } else if whole < 3_600 {
+        format!("{} min {:02} s", whole / 60, whole % 60)
+    } else {
+        format!("{} h {:02} min", whole / 3_600, whole % 3_600 / 60)
+    }
+}
+
+/// A duration of whole seconds as it is typed: `10s`. For defaults in help.
+pub fn duration_typed(duration: Duration) -> String {
+    format!("{}s", duration.as_secs())
+}
+
+/// A share with two significant digits: `12 %`, `1.4 %`, `0.02 %`.
+pub fn percent(part: u64, whole: u64) -> String {
+    if part == 0 || whole == 0 {
+        return "0 %".to_owned();
+    }
+    let percent = part as f64 * 100.0 / whole as f64;
+    match percent {
+        9.95.. => format!("{percent:.0} %"),
+        0.995.. => format!("{} %", trimmed(percent, 1)),
+        0.01.. => format!("{} %", trimmed(percent, 2)),
+        _ => "< 0.01 %".to_owned(),
+    }
+}
+
+/// A name as it may be shown on a terminal: readable text stands as it is; bytes that are not
+/// UTF-8, control characters and what reorders or hides text become `\xHH` or `\u{HHHH}`; a
+/// backslash is doubled, so that no name can pose as an escape.
+pub fn escape_name(name: &[u8]) -> String {
+    let mut shown = String::with_capacity(name.len());
+    for part in name.utf8_chunks() {
+        for letter in part.valid().chars() {
+            match letter {
+                '\\' => shown.push_str("\\\\"),
+                _ => push_printable(&mut shown, letter),
+            }
+        }
+        for byte in part.invalid() {
+            // Writing to a String cannot fail.
+            let _ = write!(shown, "\\x{byte:02x}");
+        }
+    }
+    shown
+}
+
+/// A whole line made harmless: the last guard before the terminal, for text whose names are
+/// escaped already and for reasons that a peer gave.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    text.chars()
+        .for_each(|letter| push_printable(&mut shown, letter));
+    shown
+}
+
+fn push_printable(shown: &mut String, letter: char) {
+    // Writing to a String cannot fail.
+    let _ = match letter {
+        '\0'..='\x1f' | '\x7f' => write!(shown, "\\x{:02x}", u32::from(letter)),
+        _ if is_deceptive(letter) => write!(shown, "\\u{{{:x}}}", u32::from(letter)),
+        _ => shown.write_char(letter),
+    };
+}
+
+/// Characters beyond ASCII that command a terminal (C1), break lines, reorder text (Unicode's
+/// Bidi_Control), or are invisible. Joiners stay: whole scripts and emoji need them.
+fn is_deceptive(letter: char) -> bool {
+    matches!(letter,
+        '\u{80}'..='\u{9f}'
+        | '\u{ad}'
+        | '\u{61c}'
+        | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}'
+        | '\u{180e}'
+        | '\u{200b}' | '\u{200e}' | '\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::report::{Overhead, Packets};
+
+    #[test]
+    fn names_cannot_command_a_terminal() {
+        let table: [(&[u8], &str); 10] = [
+            (b"plain name.txt", "plain name.txt"),
+            (
+                "gr\u{fc}n \u{65e5}\u{672c}.txt".as_bytes(),
+                "gr\u{fc}n \u{65e5}\u{672c}.txt",
+            ),
+            (b"a\nb\tc", r"a\x0ab\x09c"),
+            (b"\x1b[2J\x07", r"\x1b[2J\x07"),
+            (b"\xff\xfe", r"\xff\xfe"),
+            (b"\x7f", r"\x7f"),
+            ("\u{9b}31m".as_bytes(), r"\u{9b}31m"),
+            ("exe\u{202e}txt".as_bytes(), r"exe\u{202e}txt"),
+            (br"poses\x1b", r"poses\\x1b"),
+            (
+                "\u{2066}a\u{2069}\u{feff}\u{2028}".as_bytes(),
+                r"\u{2066}a\u{2069}\u{feff}\u{2028}",
+            ),
+        ];
+        for (name, shown) in table {
+            assert_eq!(escape_name(name), shown, "{name:?}");
+            assert_eq!(printable(shown), shown, "the last guard changed {shown}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_rates_have_three_digits_and_decimal_units() {
+        let table = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1 kB"),
+            (1_234, "1.23 kB"),
+            (12_345, "12.3 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1 MB"),
+            (1_073_741_824, "1.07 GB"),
+            (100_000_000_000, "100 GB"),
+            (u64::MAX, "18.4 EB"),
+        ];
+        for (number, text) in table {
+            assert_eq!(bytes(number), text);
+        }
+        assert_eq!(rate(941_400_000), "941 Mbit/s");
+        assert_eq!(rate(7_100_000_000), "7.1 Gbit/s");
+    }
+
+    #[test]
+    fn durations_grow_coarser() {
+        let table = [
+            (0.0, "0 s"),
+            (0.0004, "< 1 ms"),
+            (0.85, "850 ms"),
+            (0.9999, "1 s"),
+            (1.2, "1.2 s"),
+            (12.34, "12.3 s"),
+            (59.7, "1 min 00 s"),
+            (125.0, "2 min 05 s"),
+            (3_720.0, "1 h 02 min"),
+        ];
+        for (seconds, text) in table {
+            assert_eq!(duration(Duration::from_secs_f64(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn shares_keep_what_is_small_visible() {
+        let table = [
+            (0, 0, "0 %"),
+            (5, 0, "0 %"),
+            (3, 1_000, "0.3 %"),
+            (14, 1_000, "1.4 %"),
+            (2, 10_000, "0.02 %"),
+            (1, 1_000_000, "< 0.01 %"),
+            (12, 100, "12 %"),
+            (1, 1, "100 %"),
+        ];
+        for (part, whole, text) in table {
+            assert_eq!(percent(part, whole), text, "{part} of {whole}");
+        }
+    }
+
+    fn finished(op: Operation) -> Report {
+        let mut report = Report::new(op);
+        report.result = Outcome::Committed;
+        report.files = 12;
+        report.bytes = 1_073_741_824;
+        report.set_seconds(1.21);
+        report
+    }
+
+    #[test]
+    fn the_summary_says_how_fast_it_was_and_what_held_it_back() {
+        let mut report = finished(Operation::Send);
+        report.packets = Packets {
+            sent: Some(100_000),
+            resent: Some(300),
+            ..Packets::default()
+        };
+        report.overhead = Overhead {
+            header_bytes: Some(15_000_000),
+            ack_bytes: Some(215_000),
+        };
+        report.limited_by = Some(Limit::ReceiverDisk);
+        assert_eq!(
+            summary(&report),
+            "sent 12 files, 1.07 GB in 1.2 s (7.1 Gbit/s), 0.3 % resent, \
+             overhead 1.4 % headers + 0.02 % ACKs, limited by the receiver's disk"
+        );
+    }
+
+    #[test]
+    fn the_summary_leaves_out_what_is_not_known_and_names_what_was_left_behind() {
+        let mut report = finished(Operation::Recv);
+        report.files = 1;
+        report.already_there = 3;
+        let named = Named {
+            path: b"x".as_slice().into(),
+            reason: "is a socket".into(),
+        };
+        report.skipped = vec![named.clone(), named];
+        assert_eq!(
+            summary(&report),
+            "received 1 file, 1.07 GB in 1.2 s (7.1 Gbit/s), 3 already there, 2 skipped"
+        );
+        report.result = Outcome::Listed;
+        assert_eq!(
+            summary(&report),
+            "would send 1 file, 1.07 GB, 3 already there, 2 skipped"
+        );
+    }
+
+    #[test]
+    fn a_report_that_failed_without_words_gets_some() {
+        let mut report = finished(Operation::Send);
+        assert_eq!(unexplained(&report), None);
+        report.result = Outcome::Partial;
+        report.failed = vec![Named {
+            path: b"x".as_slice().into(),
+            reason: "exists".into(),
+        }];
+        assert_eq!(
+            unexplained(&report).as_deref(),
+            Some("1 file not committed")
+        );
+    }
+}
