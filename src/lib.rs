@@ -1,7 +1,9 @@
 //! ufx copies files between machines over UDP with its own reliability layer.
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("ufx is built for Linux only: its data path needs UDP_SEGMENT, openat2 and renameat2");
+compile_error!(
+    "ufx is built for Linux only: its data path needs UDP_SEGMENT, openat2 and renameat2"
+);
 
 pub mod cli;
 pub mod compare;

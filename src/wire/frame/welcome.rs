@@ -1,0 +1,106 @@
+//! WELCOME: connection, seed and first credit. See proto.md, "WELCOME".
+//!
+//! | field | offset | bytes |
+//! |---|---|---|
+//! | version | 14 | 1 |
+//! | mode | 15 | 1 |
+//! | digest | 16 | 1 |
+//! | reserved | 17 | 1 |
+//! | nonce | 18 | 16 |
+//! | connection | 34 | 4 |
+//! | seed | 38 | 4 |
+//! | socket_bytes | 42 | 4 |
+//! | datagram_bytes_max | 46 | 4 |
+//! | credit | 50 | 4 |
+//! | key_share | 54 | 32 |
+//! | proof | 86 | 16 |
+
+use super::super::codec::{Reader, Writer};
+use super::super::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, HEADER_BYTES, WELCOME_BYTES};
+use super::super::{DecodeError, DigestAlgorithm};
+use super::hello::{Mode, decode_connection};
+
+const FRAME_BYTES: usize = WELCOME_BYTES - HEADER_BYTES;
+
+/// The answer to HELLO. Whether it fits the HELLO is left to the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The version chosen.
+    pub version: u8,
+    /// HELLO's.
+    pub mode: Mode,
+    /// HELLO's.
+    pub digest: DigestAlgorithm,
+    /// HELLO's.
+    pub nonce: [u8; 16],
+    /// For packets to the receiver; not 0.
+    pub connection: u32,
+    /// Of the checks of packets to the receiver.
+    pub seed: u32,
+    /// Payload that the receiver's socket can queue, in datagrams of 1,472 bytes.
+    pub socket_bytes: u32,
+    /// Largest datagram that the receiver takes.
+    pub datagram_bytes_max: u32,
+    /// So many packets may be sent before the first ACK.
+    pub credit: u32,
+    /// An X25519 public key in keyed mode, zero in open mode.
+    pub key_share: [u8; 32],
+    /// In keyed mode: that the receiver knows the key; zero in open mode.
+    pub proof: [u8; 16],
+}
+
+impl Welcome {
+    pub(super) fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(frame);
+        let version = reader.u8()?;
+        let mode = Mode::from_byte(reader.u8()?)?;
+        let digest = DigestAlgorithm::from_byte(reader.u8()?)?;
+        if reader.u8()? != 0 {
+            return Err(DecodeError::Invalid(
+                "a reserved byte of WELCOME is not zero",
+            ));
+        }
+        let welcome = Self {
+            version,
+            mode,
+            digest,
+            nonce: reader.array()?,
+            connection: decode_connection(&mut reader)?,
+            seed: reader.u32()?,
+            socket_bytes: reader.u32()?,
+            datagram_bytes_max: reader.u32()?,
+            credit: reader.u32()?,
+            key_share: reader.array()?,
+            proof: reader.array()?,
+        };
+        reader.finish()?;
+        let sizes = DATAGRAM_BYTES_MIN as u32..=DATAGRAM_BYTES_MAX as u32;
+        if !sizes.contains(&welcome.datagram_bytes_max) {
+            return Err(DecodeError::Invalid(
+                "WELCOME's largest datagram is out of range",
+            ));
+        }
+        mode.check_secret(&welcome.key_share)?;
+        mode.check_secret(&welcome.proof)?;
+        Ok(welcome)
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let mut frame = [0; FRAME_BYTES];
+        let mut writer = Writer::new(&mut frame);
+        writer.u8(self.version);
+        writer.u8(self.mode.to_byte());
+        writer.u8(self.digest.to_byte());
+        writer.u8(0);
+        writer.array(self.nonce);
+        writer.u32(self.connection);
+        writer.u32(self.seed);
+        writer.u32(self.socket_bytes);
+        writer.u32(self.datagram_bytes_max);
+        writer.u32(self.credit);
+        writer.array(self.key_share);
+        writer.array(self.proof);
+        writer.finish();
+        out.extend_from_slice(&frame);
+    }
+}

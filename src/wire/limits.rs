@@ -1,0 +1,93 @@
+//! Every size and count of proto.md, and the relations between them.
+//!
+//! Lengths of things in memory are `usize`; lengths and offsets of spaces and files are `u64`.
+
+/// The version of the protocol that this crate speaks.
+pub const VERSION: u8 = 1;
+
+/// Bytes of a header, the check included.
+pub const HEADER_BYTES: usize = 14;
+/// Bytes in front of the payload of a DATA packet: the header and the offset.
+pub const DATA_HEADER_BYTES: usize = HEADER_BYTES + 6;
+/// Fewest bytes of padding: its own length.
+pub const PADDING_BYTES_MIN: usize = 2;
+
+/// Every path must carry datagrams of this size; HELLO has it, packets to the sender never more.
+pub const DATAGRAM_BYTES_MIN: usize = 1_200;
+/// The largest UDP payload over IPv4: 65,535 - 20 (IPv4) - 8 (UDP).
+pub const DATAGRAM_BYTES_MAX: usize = 65_507;
+/// The UDP payload at an MTU of 1,500 over IPv4: 1,500 - 20 - 8. Larger ones need permission.
+pub const BASE_DATAGRAM_BYTES: usize = 1_472;
+
+/// Bytes of START's and HELLO's common part, from the magic to the key share.
+pub const GREETING_BYTES: usize = 66;
+/// Bytes of a WELCOME packet.
+pub const WELCOME_BYTES: usize = 102;
+/// Bytes of an ACK packet without its bitmap.
+pub const ACK_BYTES_MIN: usize = 112;
+/// Bytes of a PROBE packet that tests no size.
+pub const PROBE_BYTES_MIN: usize = 28;
+/// Most 64-bit words of an ACK's bitmap.
+pub const BITMAP_WORDS_MAX: usize = 136;
+/// Most packets that one ACK speaks of.
+pub const BITMAP_BITS_MAX: usize = BITMAP_WORDS_MAX * 64;
+/// Most bytes of the text of a CLOSE or of an answer.
+pub const TEXT_BYTES_MAX: usize = 255;
+
+/// Bytes of a block; the last one of a file may be shorter.
+pub const BLOCK_BYTES: u64 = 1 << 20;
+/// Bytes of a body, and the end of the last chunk of any space.
+pub const BODY_BYTES_MAX: u64 = 1 << 48;
+/// The largest value of a 6-byte field; larger ones are written as this one.
+pub const OFFSET_MAX: u64 = BODY_BYTES_MAX - 1;
+/// Most entries of a transfer; every entry number is smaller.
+pub const ENTRIES_MAX: u32 = u32::MAX;
+/// Most blocks of a file; every block number is smaller.
+pub const BLOCKS_MAX: u32 = 1 << 28;
+/// The largest epoch of a block: so often may a receiver ask for it again.
+pub const EPOCH_MAX: u8 = 3;
+
+/// Bytes in front of a record's content: kind and length.
+pub const RECORD_HEADER_BYTES: usize = 3;
+/// Most bytes of the content of a manifest or an answer record.
+pub const RECORD_CONTENT_BYTES_MAX: usize = 8_300;
+/// Most bytes of a manifest or an answer record.
+pub const RECORD_BYTES_MAX: usize = RECORD_HEADER_BYTES + RECORD_CONTENT_BYTES_MAX;
+/// Bytes of an ENTRY's content without path and target.
+pub const ENTRY_FIXED_BYTES: usize = 51;
+/// Most bytes of a path: Linux's PATH_MAX, limits.h.
+pub const PATH_BYTES_MAX: usize = 4_096;
+/// Most bytes of a component of a path: Linux's NAME_MAX, limits.h.
+pub const COMPONENT_BYTES_MAX: usize = 255;
+/// Most components of a path.
+pub const COMPONENTS_MAX: usize = 256;
+/// Most bytes of a symbolic link's text: PATH_MAX less the final NUL byte.
+pub const TARGET_BYTES_MAX: usize = 4_095;
+/// Bytes of a digest record without the digest.
+pub const DIGEST_RECORD_FIXED_BYTES: usize = 9;
+
+/// Most bytes of the answers space that may be unacknowledged.
+pub const ANSWERS_OUTSTANDING_MAX: u64 = 256 << 10;
+/// Most separate stored ranges of a space that a receiver remembers.
+pub const STORED_RANGES_MAX: usize = 65_536;
+/// So many of the latest packet numbers a receiver remembers at least.
+pub const SEEN_NUMBERS_MIN: u64 = 65_536;
+
+// The largest ACK fits the smallest datagram that every path carries.
+const _: () = assert!(ACK_BYTES_MIN + BITMAP_WORDS_MAX * 8 == DATAGRAM_BYTES_MIN);
+// A receiver never answers a HELLO with more bytes than it got.
+const _: () = assert!(WELCOME_BYTES <= DATAGRAM_BYTES_MIN);
+const _: () = assert!(HEADER_BYTES + 1 + TEXT_BYTES_MAX <= DATAGRAM_BYTES_MIN);
+const _: () = assert!(HEADER_BYTES + GREETING_BYTES + 4 <= DATAGRAM_BYTES_MIN);
+// The length of padding is a 16-bit number.
+const _: () = assert!(DATAGRAM_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(DATAGRAM_BYTES_MIN < BASE_DATAGRAM_BYTES);
+const _: () = assert!(BASE_DATAGRAM_BYTES < DATAGRAM_BYTES_MAX);
+// The largest file has its blocks numbered.
+const _: () = assert!(BLOCKS_MAX as u64 * BLOCK_BYTES == BODY_BYTES_MAX);
+// The largest ENTRY is a record.
+const _: () =
+    assert!(ENTRY_FIXED_BYTES + PATH_BYTES_MAX + TARGET_BYTES_MAX <= RECORD_CONTENT_BYTES_MAX);
+const _: () = assert!(RECORD_CONTENT_BYTES_MAX <= u16::MAX as usize);
+// One reported window is well within what a receiver remembers.
+const _: () = assert!((BITMAP_BITS_MAX as u64) < SEEN_NUMBERS_MIN);

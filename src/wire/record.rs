@@ -1,0 +1,60 @@
+//! What manifest and answer records have in common: kind, length, content. See proto.md, "Spaces".
+
+use super::DecodeError;
+use super::codec::Reader;
+use super::limits::{ENTRIES_MAX, RECORD_BYTES_MAX, RECORD_CONTENT_BYTES_MAX};
+
+/// One record, taken off the front of a stream; only its length is known to be right.
+pub(super) struct RawRecord<'a> {
+    pub(super) kind: u8,
+    pub(super) content: &'a [u8],
+    /// Bytes of the whole record.
+    pub(super) bytes: usize,
+}
+
+impl<'a> RawRecord<'a> {
+    /// The first record of the stream; `None` if more bytes are needed.
+    pub(super) fn decode(stream: &'a [u8]) -> Result<Option<Self>, DecodeError> {
+        let mut reader = Reader::new(stream);
+        let (Ok(kind), Ok(length)) = (reader.u8(), reader.u16()) else {
+            return Ok(None);
+        };
+        let length = usize::from(length);
+        if length > RECORD_CONTENT_BYTES_MAX {
+            return Err(DecodeError::Invalid("a record is longer than 8,300 bytes"));
+        }
+        let Ok(content) = reader.bytes(length) else {
+            return Ok(None);
+        };
+        let bytes = stream.len().saturating_sub(reader.rest().len());
+        Ok(Some(Self {
+            kind,
+            content,
+            bytes,
+        }))
+    }
+}
+
+/// Appends a record whose content is these parts, end to end.
+pub(super) fn append(kind: u8, content: &[&[u8]], out: &mut Vec<u8>) {
+    let length = content.iter().map(|part| part.len()).sum::<usize>();
+    debug_assert!(
+        length < RECORD_BYTES_MAX,
+        "a record of ours keeps the limit"
+    );
+    out.push(kind);
+    out.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
+    for part in content {
+        out.extend_from_slice(part);
+    }
+}
+
+/// The number of an entry.
+pub(super) fn entry(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
+    let entry = reader.u32()?;
+    if entry < ENTRIES_MAX {
+        Ok(entry)
+    } else {
+        Err(DecodeError::Invalid("an entry number is out of range"))
+    }
+}
