@@ -1,5 +1,8 @@
 //! The only place with sockets, files, threads, the clock, entropy and `unsafe`.
 
+pub mod batch;
+pub mod buffer;
+pub mod clock;
 pub mod confine;
 pub mod defaults;
 pub mod files;
@@ -7,4 +10,7 @@ pub mod metadata;
 pub mod name;
 mod recent;
 pub mod report;
+pub mod socket;
 pub mod space;
+pub mod sys;
+pub mod wait;
