@@ -221,7 +221,9 @@ fn parse_allow(typed: &str) -> Result<Vec<IpNet>, Failure> {
             IpNet::V6(Ipv6Net::default()),
         ]);
     }
-    let address = typed.parse::<IpAddr>().map(IpNet::from);
+    let address = typed
+        .parse::<IpAddr>()
+        .map(|address| IpNet::from(address.to_canonical()));
     match address.or_else(|_| typed.parse::<IpNet>()) {
         Ok(network) => Ok(vec![network.trunc()]),
         Err(_) => Err(refuse(

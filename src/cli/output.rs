@@ -94,8 +94,8 @@ impl Console {
         })
     }
 
-    /// Ends a run: names what failed and what was skipped, then the summary or the error, then
-    /// the JSON object if it was asked for. Returns the exit code.
+    /// Ends a transfer: names what was skipped and what failed, then says the summary or the
+    /// error, then prints the JSON object if it was asked for. Returns the exit code.
     pub fn finish(&self, mut report: Report, failure: Option<&Failure>) -> Exit {
         if let Some(failure) = failure {
             report.result = failure.outcome;
@@ -106,18 +106,15 @@ impl Console {
             Some(failure) => Some(failure.to_string()),
             None => unexplained(&report),
         };
-        if self.verbosity >= Verbosity::Normal {
-            self.names("skipped ", &report.skipped);
+        for line in closing_lines(&report, self.verbosity) {
+            self.line(&line);
         }
-        self.names("", &report.failed);
-        if exit == Exit::Success || report.files > 0 {
-            self.say(&summary(&report));
+        if !self.json {
+            return exit;
         }
-        if let Some(error) = &report.error {
-            self.line(&format!("ufx: {error}"));
-        }
-        match self.json.then(|| self.print_json(&report)) {
-            Some(Err(error)) => {
+        match self.print_json(&report) {
+            Ok(()) => exit,
+            Err(error) => {
                 self.error(&Failure::new(
                     Outcome::Failed,
                     "standard output",
@@ -129,31 +126,11 @@ impl Console {
                     exit
                 }
             }
-            Some(Ok(())) | None => exit,
         }
     }
 
     fn print_json(&self, report: &Report) -> io::Result<()> {
         self.data(&serde_json::to_string(report)?)
-    }
-
-    fn names(&self, what: &str, names: &[Named]) {
-        let all = self.verbosity >= Verbosity::Verbose;
-        let shown = if all {
-            names.len()
-        } else {
-            NAMES_SHOWN_MAX.min(names.len())
-        };
-        for named in names.iter().take(shown) {
-            let path = escape_name(named.path.as_bytes());
-            self.line(&format!("ufx: {what}{path}: {}", named.reason));
-        }
-        if shown < names.len() {
-            let rest = names.len() - shown;
-            self.line(&format!(
-                "ufx: {what}{rest} more (-v or --json names them all)"
-            ));
-        }
     }
 
     /// Writes one line to stderr, in one piece so that it does not mix with another process's.
@@ -163,6 +140,39 @@ impl Console {
             // A closed or full stderr must neither panic nor change what the program does.
             let _ = io::stderr().lock().write_all(line.as_bytes());
         });
+    }
+}
+
+/// What is said on stderr at the end, in this order, so that the error comes last.
+fn closing_lines(report: &Report, verbosity: Verbosity) -> Vec<String> {
+    let mut lines = Vec::new();
+    if verbosity >= Verbosity::Normal {
+        push_names(&mut lines, "skipped ", &report.skipped, verbosity);
+    }
+    push_names(&mut lines, "", &report.failed, verbosity);
+    let moved = report.files > 0 || report.error.is_none();
+    if moved && verbosity >= Verbosity::Normal {
+        lines.push(summary(report));
+    }
+    lines.extend(report.error.as_ref().map(|error| format!("ufx: {error}")));
+    lines
+}
+
+fn push_names(lines: &mut Vec<String>, what: &str, names: &[Named], verbosity: Verbosity) {
+    let limit = if verbosity >= Verbosity::Verbose {
+        usize::MAX
+    } else {
+        NAMES_SHOWN_MAX
+    };
+    for named in names.iter().take(limit) {
+        let path = escape_name(named.path.as_bytes());
+        lines.push(format!("ufx: {what}{path}: {}", named.reason));
+    }
+    let rest = names.len().saturating_sub(limit);
+    if rest > 0 {
+        lines.push(format!(
+            "ufx: {what}{rest} more (-v or --json names them all)"
+        ));
     }
 }
 
@@ -188,6 +198,10 @@ pub fn summary(report: &Report) -> String {
         (Operation::Recv, _) => "received ".to_owned(),
     };
     text += &format!("{}, {}", count(report.files, "file"), bytes(report.bytes));
+    if let (Operation::Recv, Some(peer)) = (report.op, &report.peer) {
+        // A receiver has many peers; a sender knows its one.
+        text += &format!(" from {peer}");
+    }
     if report.result != Outcome::Listed {
         let seconds = Duration::try_from_secs_f64(report.seconds).unwrap_or_default();
         let bits_per_second = report.bytes_per_second.saturating_mul(8);
@@ -298,9 +312,12 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A duration of whole seconds as it is typed: `10s`. For defaults in help.
+/// A duration as it is typed, `10s` or `500ms`: for defaults in help.
 pub fn duration_typed(duration: Duration) -> String {
-    format!("{}s", duration.as_secs())
+    match duration.subsec_millis() {
+        0 => format!("{}s", duration.as_secs()),
+        _ => format!("{}ms", duration.as_millis()),
+    }
 }
 
 /// A share with two significant digits: `12 %`, `1.4 %`, `0.02 %`.
@@ -493,6 +510,7 @@ mod tests {
         let mut report = finished(Operation::Recv);
         report.files = 1;
         report.already_there = 3;
+        report.peer = Some("10.0.0.7:4242".into());
         let named = Named {
             path: b"x".as_slice().into(),
             reason: "is a socket".into(),
@@ -500,8 +518,9 @@ mod tests {
         report.skipped = vec![named.clone(), named];
         assert_eq!(
             summary(&report),
-            "received 1 file, 1.07 GB in 1.2 s (7.1 Gbit/s), 3 already there, 2 skipped"
+            "received 1 file, 1.07 GB from 10.0.0.7:4242 in 1.2 s (7.1 Gbit/s), 3 already there, 2 skipped"
         );
+        report.op = Operation::Send;
         report.result = Outcome::Listed;
         assert_eq!(
             summary(&report),
@@ -522,5 +541,54 @@ mod tests {
             unexplained(&report).as_deref(),
             Some("1 file not committed")
         );
+    }
+
+    fn named(name: &[u8], reason: &str) -> Named {
+        Named {
+            path: name.into(),
+            reason: reason.into(),
+        }
+    }
+
+    #[test]
+    fn a_run_ends_with_what_failed_then_the_summary_then_the_error() {
+        let mut report = finished(Operation::Send);
+        report.skipped = vec![named(b"pipe", "is no regular file")];
+        report.failed = vec![named(b"a\x1bb", "exists already")];
+        report.result = Outcome::Partial;
+        report.error = unexplained(&report);
+        let normal = [
+            "ufx: skipped pipe: is no regular file",
+            r"ufx: a\x1bb: exists already",
+            "sent 12 files, 1.07 GB in 1.2 s (7.1 Gbit/s), 1 skipped, 1 failed",
+            "ufx: 1 file not committed",
+        ];
+        assert_eq!(closing_lines(&report, Verbosity::Normal), normal);
+        let quiet = [normal[1], normal[3]];
+        assert_eq!(closing_lines(&report, Verbosity::Quiet), quiet);
+    }
+
+    #[test]
+    fn a_run_that_moved_nothing_says_only_why() {
+        let mut report = Report::new(Operation::Send);
+        report.error = Some("nas: did not answer".into());
+        assert_eq!(
+            closing_lines(&report, Verbosity::Verbose),
+            ["ufx: nas: did not answer"]
+        );
+    }
+
+    #[test]
+    fn a_long_list_of_names_is_cut_unless_all_is_wanted() {
+        let mut report = finished(Operation::Send);
+        report.skipped = vec![named(b"x", "is a socket"); NAMES_SHOWN_MAX + 5];
+        let lines = closing_lines(&report, Verbosity::Normal);
+        assert_eq!(lines.len(), NAMES_SHOWN_MAX + 2);
+        assert_eq!(
+            lines[NAMES_SHOWN_MAX],
+            "ufx: skipped 5 more (-v or --json names them all)"
+        );
+        let lines = closing_lines(&report, Verbosity::Verbose);
+        assert_eq!(lines.len(), NAMES_SHOWN_MAX + 5 + 1);
     }
 }

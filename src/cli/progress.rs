@@ -22,8 +22,8 @@ const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 /// The rate shown is the mean of this long: calm enough to read, quick enough to be true.
 const RATE_WINDOW: Duration = Duration::from_secs(3);
 
-/// The bar counts thousandths, so that it needs no scale of its own.
-const BAR_STEPS: u64 = 1_000;
+/// Characters between the bar's brackets: with them the whole line still fits 80 columns.
+const BAR_COLUMNS: usize = 10;
 
 /// What the live line says at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,18 +45,17 @@ pub struct ProgressSnapshot {
 }
 
 impl ProgressSnapshot {
-    /// How much is done, in thousandths; none while the whole is not known.
-    fn thousandths(&self) -> Option<u64> {
+    /// How much is done, in percent, rounded down; none while the whole is not known.
+    fn percent(&self) -> Option<usize> {
         let total = self.bytes_total?;
-        let done = u128::from(self.bytes_done.min(total)) * u128::from(BAR_STEPS);
+        let done = u128::from(self.bytes_done.min(total)) * 100;
         // With nothing to write, everything is written.
-        let thousandths = done
-            .checked_div(u128::from(total))
-            .unwrap_or(u128::from(BAR_STEPS));
-        u64::try_from(thousandths).ok()
+        let percent = done.checked_div(u128::from(total)).unwrap_or(100);
+        usize::try_from(percent).ok()
     }
 
-    /// The line's text, as in `42 %  450 MB of 1.07 GB  941 Mbit/s  5 s left  3 of 12 files`.
+    /// The line's text, as in
+    /// `[====      ] 42 %  450 MB of 1.07 GB  941 Mbit/s  5 s left  3 of 12 files`.
     fn text(&self, op: Operation) -> String {
         let other_side = match op {
             Operation::Send => "the receiver",
@@ -66,10 +65,10 @@ impl ProgressSnapshot {
             return format!("waiting for {other_side} ...");
         }
         let mut parts = Vec::new();
-        parts.extend(
-            self.thousandths()
-                .map(|thousandths| format!("{} %", thousandths / 10)),
-        );
+        parts.extend(self.percent().map(|percent| {
+            let full = percent * BAR_COLUMNS / 100;
+            format!("[{:<BAR_COLUMNS$}] {percent} %", "=".repeat(full))
+        }));
         parts.push(match self.bytes_total {
             Some(total) => {
                 format!(
@@ -90,7 +89,7 @@ impl ProgressSnapshot {
                 .map(|total| total.saturating_sub(self.bytes_done));
             let seconds = left.and_then(|left| left.checked_div(self.bytes_per_second));
             parts.extend(seconds.map(|seconds| {
-                // Rounded up: 0 s left would be a lie until the end.
+                // Never 0 s: that would be a lie until the end.
                 format!(
                     "{} left",
                     output::duration(Duration::from_secs(seconds.max(1)))
@@ -180,7 +179,11 @@ impl Progress {
         }
         // indicatif itself hides the bar where stderr is no terminal or TERM is "dumb".
         let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
-        let bar = ProgressBar::with_draw_target(Some(BAR_STEPS), target);
+        let bar = ProgressBar::with_draw_target(None, target);
+        // One field, so that a moment is one redraw; indicatif cuts it to the terminal's width.
+        if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+            bar.set_style(style);
+        }
         let console = console.with_bar(bar.clone());
         if bar.is_hidden() {
             return (Progress { bar, drawer: None }, console);
@@ -193,7 +196,7 @@ impl Progress {
                 let started = Instant::now();
                 let mut observer = Observer::default();
                 while stopped.recv_timeout(REDRAW_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                    draw(&drawn, op, &observer.observe(started.elapsed(), &counters));
+                    drawn.set_message(observer.observe(started.elapsed(), &counters).text(op));
                 }
             });
         // Without the thread there is no live line, and nothing else is lost.
@@ -211,20 +214,6 @@ impl Drop for Progress {
         }
         self.bar.finish_and_clear();
     }
-}
-
-fn draw(bar: &ProgressBar, op: Operation, snapshot: &ProgressSnapshot) {
-    let thousandths = snapshot.thousandths().filter(|_| snapshot.transfers > 0);
-    let template = if thousandths.is_some() {
-        "[{bar:20}] {wide_msg}"
-    } else {
-        "{wide_msg}"
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar.set_position(thousandths.unwrap_or(0));
-    bar.set_message(snapshot.text(op));
 }
 
 #[cfg(test)]
@@ -247,7 +236,7 @@ mod tests {
     fn the_line_says_how_far_how_fast_and_how_long() {
         assert_eq!(
             running().text(Operation::Send),
-            "41 %  450 MB of 1.07 GB  941 Mbit/s  5 s left  3 of 12 files"
+            "[====      ] 41 %  450 MB of 1.07 GB  941 Mbit/s  5 s left  3 of 12 files"
         );
     }
 
@@ -258,7 +247,7 @@ mod tests {
             bytes_total: None,
             ..running()
         };
-        assert_eq!(snapshot.thousandths(), None);
+        assert_eq!(snapshot.percent(), None);
         assert_eq!(
             snapshot.text(Operation::Send),
             "450 MB  941 Mbit/s  3 files, still listing"
@@ -273,7 +262,7 @@ mod tests {
         snapshot.silence = Duration::from_millis(4_200);
         assert_eq!(
             snapshot.text(Operation::Send),
-            "41 %  450 MB of 1.07 GB  waiting for the receiver ... 4 s  3 of 12 files"
+            "[====      ] 41 %  450 MB of 1.07 GB  waiting for the receiver ... 4 s  3 of 12 files"
         );
     }
 
@@ -287,7 +276,7 @@ mod tests {
         };
         assert_eq!(
             empty.text(Operation::Recv),
-            "100 %  0 B of 0 B  0 bit/s  0 of 1 file"
+            "[==========] 100 %  0 B of 0 B  0 bit/s  0 of 1 file"
         );
         let idle = ProgressSnapshot::default();
         assert_eq!(idle.text(Operation::Recv), "waiting for a sender ...");

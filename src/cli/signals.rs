@@ -63,3 +63,42 @@ impl Signals {
         self.wake.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_first_signal_is_told_and_wakes_who_waits() {
+        let mut signals = Signals::install().unwrap();
+        assert_eq!(signals.outcome(), None);
+        low_level::raise(SIGTERM).unwrap();
+        assert_eq!(signals.outcome(), Some(Outcome::Terminated));
+        signals.wake.read_exact(&mut [0]).unwrap();
+    }
+
+    #[test]
+    fn the_second_signal_ends_the_program_at_once() {
+        const IN_CHILD: &str = "UFX_TEST_RAISES_TWICE";
+        if std::env::var_os(IN_CHILD).is_some() {
+            let signals = Signals::install().unwrap();
+            low_level::raise(SIGTERM).unwrap();
+            assert_eq!(signals.outcome(), Some(Outcome::Terminated));
+            low_level::raise(SIGINT).unwrap();
+            unreachable!("the second signal did not end the program");
+        }
+        // The same test in a process of its own, as it ends there.
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "cli::signals::tests::the_second_signal_ends_the_program_at_once",
+            ])
+            .env(IN_CHILD, "1")
+            .output()
+            .unwrap();
+        assert_eq!(child.status.code(), Some(130), "{child:?}");
+    }
+}
