@@ -49,6 +49,12 @@ pub enum FileError {
         /// The path of what is there.
         path: String,
     },
+    /// A symbolic link that says it leads out of its tree; it was not made.
+    #[error("the link {path} would lead out of its tree")]
+    LinkLeavesTree {
+        /// The path of the link.
+        path: String,
+    },
     /// Another process, or another transfer of this one, writes the same file now.
     #[error("{path} is already being received")]
     Busy {
@@ -90,7 +96,7 @@ pub enum FileError {
 
 /// How directories below the root are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lookup {
+enum Lookup {
     /// One `openat2` for the whole path; the kernel refuses links and leaving the root.
     Kernel,
     /// Component by component with held descriptors, where `openat2` is missing (before Linux
@@ -136,19 +142,20 @@ impl Root {
     /// # Errors
     /// There is no such directory, or it may not be searched.
     pub fn open(path: &Path) -> Result<Root, FileError> {
+        Root::keeping(path, DIRECTORIES_KEPT)
+    }
+
+    /// The same, with another number of open directories kept.
+    pub(super) fn keeping(path: &Path, directories_kept: usize) -> Result<Root, FileError> {
         let lookup = if openat2_works() {
             Lookup::Kernel
         } else {
             Lookup::Steps
         };
-        Root::with(path, lookup, DIRECTORIES_KEPT)
+        Root::with(path, lookup, directories_kept)
     }
 
-    pub(super) fn with(
-        path: &Path,
-        lookup: Lookup,
-        directories_kept: usize,
-    ) -> Result<Root, FileError> {
+    fn with(path: &Path, lookup: Lookup, directories_kept: usize) -> Result<Root, FileError> {
         let directory = rustix::fs::open(path, DIRECTORY_FLAGS, Mode::empty())
             .map_err(|errno| io_error("open the directory", escape_path(path), errno))?;
         Ok(Root {

@@ -111,6 +111,15 @@ pub(super) fn size_of(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
+/// Whether parts of the file may be holes. Only a hint: compressed files look the same.
+pub(super) fn may_have_holes(stat: &Stat) -> bool {
+    // st_blocks counts in 512 bytes on Linux, whatever the block size of the file system.
+    u64::try_from(stat.st_blocks)
+        .unwrap_or(0)
+        .saturating_mul(512)
+        < size_of(stat)
+}
+
 /// setuid, setgid and sticky.
 pub const SPECIAL_BITS: u32 = 0o7000;
 

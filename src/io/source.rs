@@ -1,0 +1,699 @@
+//! The sender's files: which PATH lands under which name, and reading a file as long as it is
+//! the one that was announced.
+//!
+//! What lies below the PATHs is listed by `walk`. Files are never mapped into memory: one that
+//! is shortened meanwhile would kill the process.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{self, IoSliceMut};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::confine::{FileError, Root};
+use super::files::{is_regular, read_full};
+use super::metadata::{Identity, may_have_holes};
+use super::name::{NameError, RelativePath, escape_path};
+use super::recent::Recent;
+
+/// Directories that PATHs lie in which are held open at once.
+const PLACES_KEPT: usize = 8;
+/// Directories below each of them which are held open at once.
+const DIRECTORIES_KEPT: usize = 16;
+/// Source files held open at once: the ones being read, and those a lost chunk comes back to.
+const FILES_KEPT: usize = 32;
+/// From this size on the kernel is told to read ahead further; below, the call costs more than
+/// it brings.
+const ADVISED_BYTES_MIN: u64 = 1 << 20;
+
+/// A PATH that cannot be sent as it was given.
+#[derive(Debug, thiserror::Error)]
+pub enum PathError {
+    /// `/`, or something that means it: it has no name to land under.
+    #[error("{path} is the root directory, which has no name to send it under")]
+    RootDirectory {
+        /// The PATH as given.
+        path: String,
+    },
+    /// Two PATHs would land under one name.
+    #[error("{first} and {second} would both land as {name}")]
+    SameName {
+        /// The name they share.
+        name: String,
+        /// The PATH that came first.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// The name is one that no receiver takes.
+    #[error("cannot send {path}: {reason}")]
+    Name {
+        /// The PATH as given.
+        path: String,
+        /// What is wrong with its name.
+        reason: NameError,
+    },
+    /// It is not there, or may not be looked at.
+    #[error("cannot send {path}: {source}")]
+    Io {
+        /// The PATH as given.
+        path: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Why a file that was announced cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It is not the file, or not the state of it, that was announced.
+    #[error("{path} changed while it was sent")]
+    Changed {
+        /// The local path.
+        path: String,
+    },
+    /// It is gone.
+    #[error("{path} vanished before it was sent")]
+    Vanished {
+        /// The local path.
+        path: String,
+    },
+    /// A system call failed; most often a missing permission.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was being tried, as a verb.
+        action: &'static str,
+        /// The local path.
+        path: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// What the sender announces of one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// An ordinary file of `Identity::size` bytes.
+    File {
+        /// Whether parts may have no data; see [`SourceFile::data_ranges`].
+        may_have_holes: bool,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link with its text.
+    Link {
+        /// The bytes of the text, which stays inside the tree.
+        target: Vec<u8>,
+    },
+}
+
+/// One file, directory or link to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceEntry {
+    /// Which of the sources' directories `name` is relative to.
+    pub place: Place,
+    /// The name at the receiver, and locally relative to `place`.
+    pub name: RelativePath,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permissions with setuid, setgid and sticky: `0o7777` at most.
+    pub mode: u32,
+    /// Size, times and where it is stored.
+    pub identity: Identity,
+}
+
+/// A directory that one or more PATHs lie in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u32);
+
+/// The PATHs of one transfer. Each lands under its last component, so a name below it is also
+/// its local path relative to the directory that the PATH lies in.
+#[derive(Debug)]
+pub struct Sources {
+    places: Vec<PathBuf>,
+    /// The PATHs in the order given.
+    starts: Vec<(Place, RelativePath)>,
+    roots: Mutex<Recent<u32, Arc<Root>>>,
+}
+
+impl Sources {
+    /// Resolves `.` and `..`, drops trailing slashes, and checks that each PATH is there and
+    /// lands under a name of its own. A PATH that is a link stands for the link.
+    ///
+    /// # Errors
+    /// For the first PATH that is wrong; nothing was opened then.
+    pub fn new(paths: &[PathBuf]) -> Result<Sources, PathError> {
+        let mut places = BTreeMap::new();
+        let mut given: BTreeMap<RelativePath, &PathBuf> = BTreeMap::new();
+        let mut starts = Vec::with_capacity(paths.len());
+        for path in paths {
+            let (parent, name) = landing(path)?;
+            let name = RelativePath::parse(&name).map_err(|reason| PathError::Name {
+                path: escape_path(path),
+                reason,
+            })?;
+            std::fs::symlink_metadata(local_path(&parent, &name)).map_err(|source| {
+                PathError::Io {
+                    path: escape_path(path),
+                    source,
+                }
+            })?;
+            if let Some(first) = given.insert(name.clone(), path) {
+                return Err(PathError::SameName {
+                    name: name.to_string(),
+                    first: escape_path(first),
+                    second: escape_path(path),
+                });
+            }
+            // Command lines are far shorter than 2^32 words.
+            let next = u32::try_from(places.len()).unwrap_or(u32::MAX);
+            let place = *places.entry(parent).or_insert(next);
+            starts.push((Place(place), name));
+        }
+        let mut places: Vec<(PathBuf, u32)> = places.into_iter().collect();
+        places.sort_by_key(|(_, number)| *number);
+        Ok(Sources {
+            places: places.into_iter().map(|(path, _)| path).collect(),
+            starts,
+            roots: Mutex::new(Recent::new(PLACES_KEPT)),
+        })
+    }
+
+    /// The PATHs as places and names, in the order given.
+    pub(super) fn starts(&self) -> &[(Place, RelativePath)] {
+        &self.starts
+    }
+
+    /// Where a name lies locally, relative to where the user stands if the PATH was.
+    pub fn local_path(&self, place: Place, name: &[u8]) -> PathBuf {
+        self.directory(place).join(OsStr::from_bytes(name))
+    }
+
+    /// Opens the file of `entry` for reading, if it is still as announced.
+    ///
+    /// # Errors
+    /// [`SourceError::Changed`] also when a directory on the way became a link.
+    pub fn open(&self, entry: &SourceEntry) -> Result<SourceFile, SourceError> {
+        let path = || escape_path(&self.local_path(entry.place, entry.name.as_bytes()));
+        // Without O_NONBLOCK opening a pipe that took the file's place would wait for a writer.
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = self.root(entry.place).and_then(|root| {
+            root.in_parent(&entry.name, "open", |parent, leaf| {
+                rustix::fs::openat(parent, leaf, flags, Mode::empty())
+            })
+        });
+        let file = opened.map_err(|error| source_error(error, path()))?;
+        let source = SourceFile {
+            file,
+            identity: entry.identity,
+            path: path(),
+        };
+        let stat =
+            rustix::fs::fstat(&source.file).map_err(|errno| source.error("look at", errno))?;
+        if !is_regular(&stat) || Identity::of(&stat) != entry.identity {
+            return Err(SourceError::Changed { path: source.path });
+        }
+        if entry.identity.size >= ADVISED_BYTES_MIN {
+            // Advice only: where it is not taken, reading works all the same.
+            let _ = rustix::fs::fadvise(&source.file, 0, None, Advice::Sequential);
+        }
+        Ok(source)
+    }
+
+    /// The held directory of a place; opened again if it was not used for long.
+    pub(super) fn root(&self, place: Place) -> Result<Arc<Root>, FileError> {
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = roots.get(&place.0) {
+            return Ok(root);
+        }
+        let mut directory = self.directory(place);
+        if directory.as_os_str().is_empty() {
+            directory = Path::new(".");
+        }
+        let root = Arc::new(Root::keeping(directory, DIRECTORIES_KEPT)?);
+        roots.insert(place.0, Arc::clone(&root));
+        Ok(root)
+    }
+
+    fn directory(&self, place: Place) -> &Path {
+        // Places are only made here, from the list itself.
+        self.places
+            .get(place.0 as usize)
+            .map_or(Path::new(""), PathBuf::as_path)
+    }
+}
+
+/// The directory `path` lies in (empty: the current one), and the name it lands under.
+fn landing(path: &Path) -> Result<(PathBuf, Vec<u8>), PathError> {
+    let mut bytes = path.as_os_str().as_bytes();
+    let is_absolute = bytes.starts_with(b"/");
+    while let Some(shorter) = bytes.strip_suffix(b"/") {
+        bytes = shorter;
+    }
+    if bytes.is_empty() && is_absolute {
+        return Err(PathError::RootDirectory {
+            path: escape_path(path),
+        });
+    }
+    let (parent, name) = match bytes.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => {
+            let (parent, rest) = bytes.split_at(slash);
+            let parent = if parent.is_empty() { b"/" } else { parent };
+            (parent, rest.get(1..).unwrap_or_default())
+        }
+        None => (&b""[..], bytes),
+    };
+    if name != b"." && name != b".." {
+        return Ok((PathBuf::from(OsStr::from_bytes(parent)), name.to_vec()));
+    }
+    let real = std::fs::canonicalize(path).map_err(|source| PathError::Io {
+        path: escape_path(path),
+        source,
+    })?;
+    match (real.parent(), real.file_name()) {
+        (Some(parent), Some(name)) => Ok((parent.to_owned(), name.as_bytes().to_vec())),
+        _ => Err(PathError::RootDirectory {
+            path: escape_path(path),
+        }),
+    }
+}
+
+fn local_path(parent: &Path, name: &RelativePath) -> PathBuf {
+    parent.join(OsStr::from_bytes(name.as_bytes()))
+}
+
+/// What an error on the way to an announced file means for the transfer.
+fn source_error(error: FileError, path: String) -> SourceError {
+    match error {
+        FileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            SourceError::Vanished { path }
+        }
+        // A link or a socket took the file's place.
+        FileError::Io { source, .. }
+            if [Errno::LOOP, Errno::NXIO]
+                .iter()
+                .any(|errno| source.raw_os_error() == Some(errno.raw_os_error())) =>
+        {
+            SourceError::Changed { path }
+        }
+        FileError::Io { action, source, .. } => SourceError::Io {
+            action,
+            path,
+            source,
+        },
+        _ => SourceError::Changed { path },
+    }
+}
+
+/// An open source file in the state that was announced.
+#[derive(Debug)]
+pub struct SourceFile {
+    file: OwnedFd,
+    identity: Identity,
+    /// The local path, escaped.
+    path: String,
+}
+
+impl SourceFile {
+    /// Fills `buffers` one after the other from byte `offset` on.
+    ///
+    /// # Errors
+    /// [`SourceError::Changed`] if the file ends before the buffers do; what was read is then
+    /// of no use.
+    pub fn read_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> Result<(), SourceError> {
+        match read_full(&self.file, buffers, offset) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.changed()),
+            Err(errno) => Err(self.error("read", errno)),
+        }
+    }
+
+    /// Looks whether the file is still as announced; to be asked after the last byte was read.
+    ///
+    /// # Errors
+    /// [`SourceError::Changed`] if it is not. A file system notes the time of a change by its
+    /// tick (up to 10 ms), so a change within one tick of the announcement that keeps the size
+    /// stays unseen.
+    pub fn check_unchanged(&self) -> Result<(), SourceError> {
+        let stat = rustix::fs::fstat(&self.file).map_err(|errno| self.error("look at", errno))?;
+        if Identity::of(&stat) == self.identity {
+            Ok(())
+        } else {
+            Err(self.changed())
+        }
+    }
+
+    /// The ranges that hold data, in ascending order; what lies between them reads as zeros.
+    pub fn data_ranges(&self) -> DataRanges<'_> {
+        // A file that occupies its whole size has no holes; the search would cost two system
+        // calls for every small file. If the question itself fails, all of it is data.
+        let sparse = rustix::fs::fstat(&self.file).is_ok_and(|stat| may_have_holes(&stat));
+        DataRanges {
+            source: self,
+            position: 0,
+            sparse,
+        }
+    }
+
+    fn changed(&self) -> SourceError {
+        SourceError::Changed {
+            path: self.path.clone(),
+        }
+    }
+
+    fn error(&self, action: &'static str, errno: Errno) -> SourceError {
+        SourceError::Io {
+            action,
+            path: self.path.clone(),
+            source: errno.into(),
+        }
+    }
+}
+
+/// A range of bytes in a file that holds data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataRange {
+    /// First byte.
+    pub start: u64,
+    /// Number of bytes, at least 1.
+    pub bytes: u64,
+}
+
+/// The iterator of [`SourceFile::data_ranges`].
+#[derive(Debug)]
+pub struct DataRanges<'a> {
+    source: &'a SourceFile,
+    position: u64,
+    sparse: bool,
+}
+
+impl DataRanges<'_> {
+    fn find_data(&self) -> rustix::io::Result<Option<DataRange>> {
+        let (file, end) = (&self.source.file, self.source.identity.size);
+        let start = match rustix::fs::seek(file, SeekFrom::Data(self.position)) {
+            Ok(start) => start,
+            // No data from here on.
+            Err(Errno::NXIO) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        let stop = rustix::fs::seek(file, SeekFrom::Hole(start))?.min(end);
+        Ok((start < stop).then(|| DataRange {
+            start,
+            bytes: stop - start,
+        }))
+    }
+}
+
+impl Iterator for DataRanges<'_> {
+    type Item = Result<DataRange, SourceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let end = self.source.identity.size;
+        if self.position >= end {
+            return None;
+        }
+        let rest = DataRange {
+            start: self.position,
+            bytes: end - self.position,
+        };
+        let found = match self.sparse.then(|| self.find_data()) {
+            // A file system that cannot tell holes: everything is data.
+            None | Some(Err(Errno::INVAL | Errno::OPNOTSUPP)) => Ok(Some(rest)),
+            Some(found) => found,
+        };
+        match found {
+            Ok(Some(range)) => {
+                self.position = range.start + range.bytes;
+                Some(Ok(range))
+            }
+            Ok(None) => {
+                self.position = end;
+                None
+            }
+            Err(errno) => {
+                self.position = end;
+                Some(Err(self.source.error("find the data in", errno)))
+            }
+        }
+    }
+}
+
+/// Open files by the number that the caller gives their entry, the last used ones kept.
+#[derive(Debug)]
+pub struct OpenSources {
+    recent: Recent<u64, Arc<SourceFile>>,
+}
+
+impl Default for OpenSources {
+    fn default() -> OpenSources {
+        OpenSources {
+            recent: Recent::new(FILES_KEPT),
+        }
+    }
+}
+
+impl OpenSources {
+    /// The open file of `entry`, which is number `number`.
+    ///
+    /// # Errors
+    /// As [`Sources::open`], when it was not kept.
+    pub fn get(
+        &mut self,
+        sources: &Sources,
+        number: u64,
+        entry: &SourceEntry,
+    ) -> Result<Arc<SourceFile>, SourceError> {
+        if let Some(open) = self.recent.get(&number) {
+            return Ok(open);
+        }
+        let open = Arc::new(sources.open(entry)?);
+        self.recent.insert(number, Arc::clone(&open));
+        Ok(open)
+    }
+
+    /// Closes the file of entry `number`, which is done with.
+    pub fn close(&mut self, number: u64) {
+        self.recent.remove(&number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::{FileExt, symlink};
+    use std::path::absolute;
+
+    use super::super::walk::{Walk, WalkItem};
+    use super::*;
+
+    /// The entries of a walk over one file, and the means to open it.
+    fn announce(path: &Path) -> (Sources, SourceEntry) {
+        let sources = Sources::new(&[path.to_owned()]).unwrap();
+        let item = Walk::new(&sources).next();
+        let Some(WalkItem::Entry(entry)) = item else {
+            panic!("{item:?}")
+        };
+        (sources, entry)
+    }
+
+    fn lands_as(path: &Path) -> String {
+        let sources = Sources::new(&[path.to_owned()]).unwrap();
+        sources.starts[0].1.to_string()
+    }
+
+    #[test]
+    fn a_path_lands_under_its_last_component_whatever_its_form() {
+        let place = tempfile::tempdir().unwrap();
+        let base = place.path().canonicalize().unwrap();
+        fs::create_dir_all(base.join("a/b")).unwrap();
+        symlink("a", base.join("link")).unwrap();
+        let table = [
+            ("a", "a"),
+            ("a/", "a"),
+            ("a///", "a"),
+            ("a/b", "b"),
+            ("a//b/", "b"),
+            ("a/.", "a"),
+            ("a/b/..", "a"),
+            ("./a/../a/./b", "b"),
+            ("link", "link"),
+            ("link/", "link"),
+            ("link/.", "a"),
+            ("link/b", "b"),
+        ];
+        for (given, name) in table {
+            assert_eq!(lands_as(&base.join(given)), name, "{given}");
+        }
+        let here = absolute(".").unwrap();
+        let name = here.file_name().unwrap().to_string_lossy();
+        assert_eq!(lands_as(Path::new(".")), name);
+    }
+
+    #[test]
+    fn the_root_a_missing_path_and_two_of_one_name_are_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let paths = |names: &[&str]| -> Vec<PathBuf> {
+            names.iter().map(|name| place.path().join(name)).collect()
+        };
+        for root in ["/", "///", "/..", "/tmp/..", "/."] {
+            let error = Sources::new(&[root.into()]).unwrap_err();
+            assert!(matches!(error, PathError::RootDirectory { .. }), "{error}");
+        }
+        for missing in ["", "none", "none/.."] {
+            let error = Sources::new(&[missing.into()]).unwrap_err();
+            assert!(
+                !matches!(error, PathError::RootDirectory { .. }),
+                "{missing}: {error}"
+            );
+        }
+        fs::create_dir_all(place.path().join("x/same")).unwrap();
+        fs::create_dir_all(place.path().join("y/same")).unwrap();
+        let error = Sources::new(&paths(&["x/same", "y/same/"]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("x/same") && error.contains("y/same"),
+            "{error}"
+        );
+        assert!(Sources::new(&paths(&["x", "x/."])).is_err());
+    }
+
+    #[test]
+    fn a_file_is_read_from_any_offset() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("f");
+        fs::write(&path, "0123456789").unwrap();
+        let (sources, entry) = announce(&path);
+        let file = sources.open(&entry).unwrap();
+        let (mut first, mut none, mut second) = ([0; 2], [0; 0], [0; 3]);
+        let mut buffers = [&mut none[..], &mut first, &mut second].map(IoSliceMut::new);
+        file.read_at(&mut buffers, 4).unwrap();
+        assert_eq!((&first, &second), (b"45", b"678"));
+        file.check_unchanged().unwrap();
+    }
+
+    #[test]
+    fn a_file_that_shrinks_or_changes_is_noticed() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("f");
+        fs::write(&path, "0123456789").unwrap();
+        let (sources, entry) = announce(&path);
+        let file = sources.open(&entry).unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(5)
+            .unwrap();
+        let error = file
+            .read_at(&mut [IoSliceMut::new(&mut [0; 6])], 0)
+            .unwrap_err();
+        assert!(matches!(error, SourceError::Changed { .. }), "{error}");
+        assert!(matches!(
+            file.check_unchanged(),
+            Err(SourceError::Changed { .. })
+        ));
+        assert!(matches!(
+            sources.open(&entry),
+            Err(SourceError::Changed { .. })
+        ));
+    }
+
+    #[test]
+    fn what_took_the_place_of_a_file_is_not_read() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("f");
+        let other = place.path().join("other");
+        fs::write(&path, "text").unwrap();
+        fs::write(&other, "text").unwrap();
+        let (sources, entry) = announce(&path);
+        let changed = || matches!(sources.open(&entry), Err(SourceError::Changed { .. }));
+
+        fs::rename(&path, place.path().join("aside")).unwrap();
+        assert!(matches!(
+            sources.open(&entry),
+            Err(SourceError::Vanished { .. })
+        ));
+        symlink(&other, &path).unwrap();
+        assert!(changed(), "a link");
+        fs::remove_file(&path).unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert!(changed(), "another file");
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::RUSR).unwrap();
+        assert!(changed(), "a pipe");
+        fs::remove_file(&path).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(changed(), "a socket");
+        drop(socket);
+    }
+
+    #[test]
+    fn the_data_of_a_sparse_file_is_found_and_a_dense_one_is_all_data() {
+        const MEBIBYTE: u64 = 1 << 20;
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("sparse");
+        let file = File::create(&path).unwrap();
+        file.set_len(64 * MEBIBYTE).unwrap();
+        for offset in [8, 40] {
+            file.write_all_at(&[1; MEBIBYTE as usize], offset * MEBIBYTE)
+                .unwrap();
+        }
+        let (sources, entry) = announce(&path);
+        assert_eq!(
+            entry.kind,
+            EntryKind::File {
+                may_have_holes: true
+            }
+        );
+        let open = sources.open(&entry).unwrap();
+        let found: Vec<DataRange> = open.data_ranges().map(Result::unwrap).collect();
+        let expected = [8, 40].map(|start| DataRange {
+            start: start * MEBIBYTE,
+            bytes: MEBIBYTE,
+        });
+        assert_eq!(found, expected);
+
+        let path = place.path().join("dense");
+        fs::write(&path, [1; 5_000]).unwrap();
+        let (sources, entry) = announce(&path);
+        let open = sources.open(&entry).unwrap();
+        let found: Vec<DataRange> = open.data_ranges().map(Result::unwrap).collect();
+        assert_eq!(
+            found,
+            [DataRange {
+                start: 0,
+                bytes: 5_000
+            }]
+        );
+
+        let path = place.path().join("hole");
+        File::create(&path).unwrap().set_len(MEBIBYTE).unwrap();
+        let (sources, entry) = announce(&path);
+        assert_eq!(sources.open(&entry).unwrap().data_ranges().count(), 0);
+    }
+
+    #[test]
+    fn a_kept_file_is_not_opened_again_until_it_is_closed() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("f");
+        fs::write(&path, "text").unwrap();
+        let (sources, entry) = announce(&path);
+        let mut open = OpenSources::default();
+        open.get(&sources, 0, &entry).unwrap();
+        fs::remove_file(&path).unwrap();
+        let kept = open.get(&sources, 0, &entry).unwrap();
+        assert!(matches!(
+            kept.check_unchanged(),
+            Err(SourceError::Changed { .. })
+        ));
+        open.close(0);
+        assert!(open.get(&sources, 0, &entry).is_err());
+    }
+}

@@ -1,0 +1,308 @@
+//! What a receiver does to directories and symbolic links. Files are the business of `files`.
+
+use std::cmp::Reverse;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::confine::{FileError, Root};
+use super::metadata::{ModePolicy, SPECIAL_BITS, Timestamp};
+use super::name::{RelativePath, link_stays_inside};
+
+/// What became of a directory or a link that was to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// It is new.
+    Created,
+    /// A directory, or a link with the same target, was there.
+    AlreadyThere,
+}
+
+/// Makes the symbolic link `path` with the text `target`, which is never followed.
+///
+/// # Errors
+/// [`FileError::LinkLeavesTree`] before anything is created, [`FileError::Exists`] if something
+/// else is there, or what the kernel says.
+pub fn make_link(
+    root: &Root,
+    path: &RelativePath,
+    target: &[u8],
+    modified: Timestamp,
+) -> Result<Made, FileError> {
+    if !link_stays_inside(path, target) {
+        return Err(FileError::LinkLeavesTree {
+            path: root.shown(path),
+        });
+    }
+    let made = root.in_parent(path, "make the link", |parent, leaf| {
+        match rustix::fs::symlinkat(target, parent, leaf) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Ok(None),
+            Err(errno) => return Err(errno),
+        }
+        let times = modified.as_modification();
+        match rustix::fs::utimensat(parent, leaf, &times, AtFlags::SYMLINK_NOFOLLOW) {
+            // Some file systems keep no time for a link.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Some(Made::Created)),
+            Err(errno) => Err(errno),
+        }
+    })?;
+    match made {
+        Some(made) => Ok(made),
+        None if is_link_to(root, path, target)? => Ok(Made::AlreadyThere),
+        None => Err(FileError::Exists {
+            path: root.shown(path),
+        }),
+    }
+}
+
+/// Whether `path` is a symbolic link with the text `target`.
+///
+/// # Errors
+/// The directory of `path` cannot be reached, or the kernel refuses.
+pub fn is_link_to(root: &Root, path: &RelativePath, target: &[u8]) -> Result<bool, FileError> {
+    root.in_parent(path, "read the link", |parent, leaf| {
+        match rustix::fs::readlinkat(parent, leaf, Vec::new()) {
+            Ok(found) => Ok(found.as_bytes() == target),
+            // Nothing is there, or something that is no link.
+            Err(Errno::NOENT | Errno::INVAL) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    })
+}
+
+/// The directories of one transfer: made at once, given their final modes and times at the end,
+/// because receiving into a directory needs its write permission and changes its time.
+#[derive(Debug, Default)]
+pub struct Directories {
+    pending: Vec<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    path: RelativePath,
+    /// The final permissions; `None` for a directory that was there and keeps its own.
+    mode: Option<u32>,
+    modified: Timestamp,
+}
+
+impl Directories {
+    /// Makes the directory `path`, or takes the one that is there. Its parent must be there.
+    ///
+    /// `mode` is the sender's. A directory that was there keeps its mode: opening it up may not
+    /// be what its owner wants.
+    ///
+    /// # Errors
+    /// [`FileError::Exists`] if something is there that is no directory, or what the kernel says.
+    pub fn make(
+        &mut self,
+        root: &Root,
+        path: &RelativePath,
+        mode: u32,
+        modified: Timestamp,
+        policy: &ModePolicy,
+    ) -> Result<Made, FileError> {
+        let mode = policy.apply(mode);
+        // Nearly the final mode, so that an interrupted transfer leaves usable directories.
+        let open = Mode::from_raw_mode((mode & 0o777) | 0o700);
+        let is_new =
+            root.in_parent(
+                path,
+                "make the directory",
+                |parent, leaf| match rustix::fs::mkdirat(parent, leaf, open) {
+                    Ok(()) => Ok(true),
+                    Err(Errno::EXIST) => Ok(false),
+                    Err(errno) => Err(errno),
+                },
+            )?;
+        if !is_new && !root.stat(path)?.is_some_and(|stat| is_directory(&stat)) {
+            return Err(FileError::Exists {
+                path: root.shown(path),
+            });
+        }
+        self.pending.push(Pending {
+            path: path.clone(),
+            mode: is_new.then_some(mode),
+            modified,
+        });
+        Ok(if is_new {
+            Made::Created
+        } else {
+            Made::AlreadyThere
+        })
+    }
+
+    /// Gives all directories their final modes and times, the deepest ones first: a parent may
+    /// lose the permission to be searched. Returns what went wrong, and does the rest.
+    pub fn finish(mut self, root: &Root) -> Vec<FileError> {
+        self.pending
+            .sort_by_key(|pending| Reverse(pending.path.depth()));
+        let results = self.pending.iter().map(|pending| pending.finish(root));
+        results.filter_map(Result::err).collect()
+    }
+}
+
+impl Pending {
+    fn finish(&self, root: &Root) -> Result<(), FileError> {
+        root.in_parent(&self.path, "set mode and time of", |parent, leaf| {
+            if let Some(mode) = self.mode {
+                set_mode(parent, leaf, mode)?;
+            }
+            let times = self.modified.as_modification();
+            rustix::fs::utimensat(parent, leaf, &times, AtFlags::SYMLINK_NOFOLLOW)
+        })
+    }
+}
+
+/// Sets the permissions of a directory that we made, and that is therefore open to us.
+fn set_mode(parent: &std::os::fd::OwnedFd, leaf: &[u8], mode: u32) -> rustix::io::Result<()> {
+    let stat = rustix::fs::statat(parent, leaf, AtFlags::SYMLINK_NOFOLLOW)?;
+    // A directory in a setgid directory is setgid itself; that is the receiver's own order.
+    let mode = mode | (stat.st_mode & SPECIAL_BITS);
+    if stat.st_mode & 0o7777 == mode {
+        return Ok(());
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(parent, leaf, flags, Mode::empty())?;
+    match rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode)) {
+        // FAT and some network file systems know no modes.
+        Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn is_directory(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    const POLICY: ModePolicy = ModePolicy {
+        umask: 0o022,
+        keep_special_bits: false,
+    };
+
+    fn place() -> (tempfile::TempDir, Root) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        (directory, root)
+    }
+
+    fn path(name: &str) -> RelativePath {
+        RelativePath::parse(name.as_bytes()).unwrap()
+    }
+
+    fn time(seconds: i64) -> Timestamp {
+        Timestamp::new(seconds, 5).unwrap()
+    }
+
+    #[test]
+    fn a_link_is_made_with_its_time_and_never_followed() {
+        let (directory, root) = place();
+        let there = directory.path().join("link");
+        assert_eq!(
+            make_link(&root, &path("link"), b"no\xffwhere", time(7)).unwrap(),
+            Made::Created
+        );
+        let metadata = fs::symlink_metadata(&there).unwrap();
+        assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (7, 5));
+        let again = make_link(&root, &path("link"), b"no\xffwhere", time(8)).unwrap();
+        assert_eq!(again, Made::AlreadyThere);
+        assert_eq!(fs::symlink_metadata(&there).unwrap().mtime(), 7);
+    }
+
+    #[test]
+    fn a_link_replaces_nothing_and_leads_nowhere_outside() {
+        let (directory, root) = place();
+        fs::write(directory.path().join("file"), "old").unwrap();
+        symlink("other", directory.path().join("link")).unwrap();
+        for name in ["file", "link"] {
+            let error = make_link(&root, &path(name), b"target", time(0)).unwrap_err();
+            assert!(matches!(error, FileError::Exists { .. }), "{error}");
+        }
+        for target in [&b"/etc"[..], b"..", b"../x", b""] {
+            let error = make_link(&root, &path("new"), target, time(0)).unwrap_err();
+            assert!(matches!(error, FileError::LinkLeavesTree { .. }), "{error}");
+        }
+        assert!(!directory.path().join("new").is_symlink());
+    }
+
+    #[test]
+    fn directories_get_their_modes_and_times_at_the_end() {
+        let (directory, root) = place();
+        let there = |name: &str| fs::metadata(directory.path().join(name)).unwrap();
+        let mut directories = Directories::default();
+        for (name, mode, seconds) in [("a", 0o555, 1), ("a/b", 0o2777, 2), ("a/b/c", 0, 3)] {
+            let made = directories
+                .make(&root, &path(name), mode, time(seconds), &POLICY)
+                .unwrap();
+            assert_eq!(made, Made::Created);
+            assert_eq!(there(name).mode() & 0o700, 0o700, "open while receiving");
+        }
+        fs::write(directory.path().join("a/b/file"), "").unwrap();
+        assert!(directories.finish(&root).is_empty());
+        for (name, mode, seconds) in [("a/b/c", 0, 3), ("a/b", 0o755, 2), ("a", 0o555, 1)] {
+            assert_eq!(there(name).mode() & 0o7777, mode, "{name}");
+            assert_eq!(
+                (there(name).mtime(), there(name).mtime_nsec()),
+                (seconds, 5),
+                "{name}"
+            );
+        }
+        let open = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(directory.path().join("a/b/c"), open.clone()).unwrap();
+        fs::set_permissions(directory.path().join("a"), open).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_was_there_is_merged_and_keeps_its_mode() {
+        let (directory, root) = place();
+        let there = directory.path().join("d");
+        fs::create_dir(&there).unwrap();
+        fs::write(there.join("mine"), "").unwrap();
+        fs::set_permissions(&there, fs::Permissions::from_mode(0o700)).unwrap();
+        let mut directories = Directories::default();
+        let made = directories
+            .make(&root, &path("d"), 0o755, time(1), &POLICY)
+            .unwrap();
+        assert_eq!(made, Made::AlreadyThere);
+        assert!(directories.finish(&root).is_empty());
+        assert_eq!(fs::metadata(&there).unwrap().mode() & 0o7777, 0o700);
+        assert!(there.join("mine").exists());
+    }
+
+    #[test]
+    fn a_file_or_a_link_is_no_directory_to_merge() {
+        let (directory, root) = place();
+        fs::write(directory.path().join("file"), "").unwrap();
+        symlink(".", directory.path().join("link")).unwrap();
+        for name in ["file", "link"] {
+            let outcome = Directories::default().make(&root, &path(name), 0o755, time(0), &POLICY);
+            assert!(matches!(outcome, Err(FileError::Exists { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_directory_swapped_for_a_link_before_the_end_is_named_and_left_alone() {
+        let (directory, root) = place();
+        let outside = tempfile::tempdir().unwrap();
+        let before = fs::metadata(outside.path()).unwrap();
+        let mut directories = Directories::default();
+        directories
+            .make(&root, &path("d"), 0o500, time(1), &POLICY)
+            .unwrap();
+        fs::remove_dir(directory.path().join("d")).unwrap();
+        symlink(outside.path(), directory.path().join("d")).unwrap();
+        assert_eq!(directories.finish(&root).len(), 1);
+        let after = fs::metadata(outside.path()).unwrap();
+        assert_eq!(
+            (before.mode(), before.mtime()),
+            (after.mode(), after.mtime())
+        );
+    }
+}
