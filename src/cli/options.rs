@@ -18,7 +18,9 @@ use super::destination::{self, Host};
 use super::exit::Failure;
 use super::output::{self, Console, Verbosity};
 use super::units;
+use crate::io::batch::Offload;
 use crate::io::defaults;
+use crate::wire::DigestAlgorithm;
 
 /// What `ufx send` is to do.
 #[derive(Debug)]
@@ -34,11 +36,11 @@ pub struct SendOptions {
     /// The largest IP packet in bytes; none to find it out.
     pub mtu_bytes: Option<u32>,
     /// What blocks are verified by.
-    pub digest: DigestKind,
+    pub digest: DigestAlgorithm,
     /// How the rate is found. Fixed comes with a rate.
     pub controller: ControllerKind,
     /// How datagrams are handed to the kernel.
-    pub offload: OffloadKind,
+    pub offload: Offload,
     /// How long to wait for the first answer.
     pub wait: Duration,
     /// The silence that ends a transfer.
@@ -70,9 +72,9 @@ impl SendOptions {
             port: parse_port(&typed.port, 1..=65_535)?,
             rate_bits_per_second: typed.rate.as_deref().map(parse_rate).transpose()?,
             mtu_bytes: typed.mtu.as_deref().map(parse_mtu).transpose()?,
-            digest: typed.digest,
+            digest: typed.digest.into(),
             controller: typed.cc,
-            offload: typed.common.offload,
+            offload: typed.common.offload.into(),
             wait: parse_duration("--wait", &typed.wait, &defaults::WAIT_RANGE)?,
             timeout: parse_timeout(&typed.common)?,
             links: typed.links,
@@ -103,7 +105,7 @@ pub struct RecvOptions {
     /// The socket receive buffer to ask for, in bytes; none for the default.
     pub buffer_bytes: Option<usize>,
     /// How datagrams are taken from the kernel.
-    pub offload: OffloadKind,
+    pub offload: Offload,
     /// The silence that ends a transfer.
     pub timeout: Duration,
 }
@@ -131,9 +133,29 @@ impl RecvOptions {
             allow,
             fsync: typed.fsync,
             buffer_bytes: typed.buffer.as_deref().map(parse_buffer).transpose()?,
-            offload: typed.common.offload,
+            offload: typed.common.offload.into(),
             timeout: parse_timeout(&typed.common)?,
         })
+    }
+}
+
+impl From<DigestKind> for DigestAlgorithm {
+    fn from(typed: DigestKind) -> DigestAlgorithm {
+        match typed {
+            DigestKind::Xxh3 => DigestAlgorithm::Xxh3,
+            DigestKind::Blake3 => DigestAlgorithm::Blake3,
+            DigestKind::None => DigestAlgorithm::None,
+        }
+    }
+}
+
+impl From<OffloadKind> for Offload {
+    fn from(typed: OffloadKind) -> Offload {
+        match typed {
+            OffloadKind::Gso => Offload::Segmentation,
+            OffloadKind::Batch => Offload::Batch,
+            OffloadKind::Single => Offload::Single,
+        }
     }
 }
 
@@ -265,6 +287,7 @@ mod tests {
         assert_eq!(options.port, defaults::PORT);
         assert_eq!(options.wait, defaults::WAIT);
         assert_eq!(options.timeout, defaults::TIMEOUT);
+        assert_eq!(options.offload, Offload::default());
         assert_eq!(
             (options.rate_bits_per_second, options.mtu_bytes),
             (None, None)
@@ -285,9 +308,9 @@ mod tests {
         assert_eq!(options.port, 9);
         assert_eq!(options.rate_bits_per_second, Some(1_500_000_000));
         assert_eq!(options.mtu_bytes, Some(9_000));
-        assert_eq!(options.digest, DigestKind::Blake3);
+        assert_eq!(options.digest, DigestAlgorithm::Blake3);
         assert_eq!(options.controller, ControllerKind::Fixed);
-        assert_eq!(options.offload, OffloadKind::Single);
+        assert_eq!(options.offload, Offload::Single);
         assert_eq!(options.wait, Duration::from_secs(60));
         assert_eq!(options.timeout, Duration::from_secs(5));
         assert_eq!(options.links, LinkKind::All);

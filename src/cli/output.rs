@@ -518,7 +518,8 @@ mod tests {
         report.skipped = vec![named.clone(), named];
         assert_eq!(
             summary(&report),
-            "received 1 file, 1.07 GB from 10.0.0.7:4242 in 1.2 s (7.1 Gbit/s), 3 already there, 2 skipped"
+            "received 1 file, 1.07 GB from 10.0.0.7:4242 in 1.2 s (7.1 Gbit/s), \
+             3 already there, 2 skipped"
         );
         report.op = Operation::Send;
         report.result = Outcome::Listed;
