@@ -9,8 +9,8 @@
 //! both drive it, and apply corruption themselves. Fates are drawn in `impairment.rs`; rate, queue
 //! and policer are counted in `shaper.rs`.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use super::impairment::{Corruption, Direction, Fate, Fates, Impairments, LossCause};
@@ -184,8 +184,7 @@ pub struct Link<P> {
     arrival_floor: Time,
     /// The latest time heard of: time never runs backwards in here.
     now: Time,
-    under_way: BinaryHeap<Reverse<UnderWay<P>>>,
-    scheduled: u64,
+    under_way: UnderWay<P>,
     counters: LinkCounters,
 }
 
@@ -218,8 +217,7 @@ impl<P: Clone> Link<P> {
             fates: Fates::new(config.impairments, seed, direction),
             arrival_floor: Time::ZERO,
             now: Time::ZERO,
-            under_way: BinaryHeap::new(),
-            scheduled: 0,
+            under_way: UnderWay::new(),
             counters: LinkCounters::default(),
         }
     }
@@ -273,16 +271,13 @@ impl<P: Clone> Link<P> {
 
     /// When the next packet arrives, if one is under way.
     pub fn next_delivery(&self) -> Option<Time> {
-        self.under_way.peek().map(|Reverse(next)| next.delivery.at)
+        self.under_way.next().map(|(at, _)| at)
     }
 
     /// The next packet that has arrived by `now`. Packets that arrive at the same moment keep
     /// their order.
     pub fn poll_delivery(&mut self, now: Time) -> Option<Delivery<P>> {
-        if self.next_delivery()? > now {
-            return None;
-        }
-        let Reverse(UnderWay { delivery, .. }) = self.under_way.pop()?;
+        let delivery = self.under_way.pop_until(now)?;
         self.counters.delivered_packets += 1;
         self.counters.delivered_bytes += delivery.bytes as u64;
         Some(delivery)
@@ -342,27 +337,20 @@ impl<P: Clone> Link<P> {
     fn deliver(&mut self, delivery: Delivery<P>, fate: &Fate) {
         self.counters.reordered_packets += u64::from(fate.held_back.is_some());
         self.counters.corrupted_packets += u64::from(fate.corruption.is_some());
-        if let Some(after) = fate.duplicate_after {
-            self.counters.duplicated_packets += 1;
-            let at = delivery.at + after;
-            let copy = Delivery {
-                at,
-                is_duplicate: true,
-                ..delivery.clone()
-            };
-            self.schedule(delivery);
-            self.schedule(copy);
+        let copy = fate.duplicate_after.map(|after| Delivery {
+            at: delivery.at + after,
+            is_duplicate: true,
+            ..delivery.clone()
+        });
+        if fate.held_back.is_some() {
+            self.under_way.push_apart(delivery);
         } else {
-            self.schedule(delivery);
+            self.under_way.push(delivery);
         }
-    }
-
-    fn schedule(&mut self, delivery: Delivery<P>) {
-        self.under_way.push(Reverse(UnderWay {
-            delivery,
-            turn: self.scheduled,
-        }));
-        self.scheduled += 1;
+        if let Some(copy) = copy {
+            self.counters.duplicated_packets += 1;
+            self.under_way.push_apart(copy);
+        }
     }
 }
 
@@ -374,35 +362,102 @@ fn select<T>(changes: &[LinkChange], of: impl Fn(NewValue) -> Option<T>) -> Vec<
         .collect()
 }
 
-/// A delivery to come, ordered by time and then by the order of scheduling.
+/// Deliveries to come, in order of their time and then of their scheduling.
+///
+/// Most packets arrive in the order in which they were sent: a ring holds these, and only what
+/// is out of order pays for a heap.
 #[derive(Debug)]
 struct UnderWay<P> {
+    in_order: VecDeque<Scheduled<P>>,
+    apart: BinaryHeap<Reverse<Scheduled<P>>>,
+    scheduled: u64,
+}
+
+impl<P> UnderWay<P> {
+    fn new() -> UnderWay<P> {
+        UnderWay {
+            in_order: VecDeque::new(),
+            apart: BinaryHeap::new(),
+            scheduled: 0,
+        }
+    }
+
+    fn push(&mut self, delivery: Delivery<P>) {
+        if self
+            .in_order
+            .back()
+            .is_some_and(|last| last.delivery.at > delivery.at)
+        {
+            return self.push_apart(delivery);
+        }
+        let scheduled = self.number(delivery);
+        self.in_order.push_back(scheduled);
+    }
+
+    /// For what arrives later than its successors: at the end of the ring it would drive all of
+    /// them into the heap.
+    fn push_apart(&mut self, delivery: Delivery<P>) {
+        let scheduled = self.number(delivery);
+        self.apart.push(Reverse(scheduled));
+    }
+
+    fn number(&mut self, delivery: Delivery<P>) -> Scheduled<P> {
+        self.scheduled += 1;
+        Scheduled {
+            delivery,
+            turn: self.scheduled,
+        }
+    }
+
+    /// The time of the next delivery, and whether it is in the heap.
+    fn next(&self) -> Option<(Time, bool)> {
+        match (self.in_order.front(), self.apart.peek()) {
+            (Some(ring), Some(Reverse(heap))) if heap < ring => Some((heap.delivery.at, true)),
+            (Some(ring), _) => Some((ring.delivery.at, false)),
+            (None, heap) => heap.map(|Reverse(heap)| (heap.delivery.at, true)),
+        }
+    }
+
+    fn pop_until(&mut self, now: Time) -> Option<Delivery<P>> {
+        let (_, is_apart) = self.next().filter(|&(at, _)| at <= now)?;
+        let scheduled = if is_apart {
+            self.apart.pop().map(|Reverse(scheduled)| scheduled)
+        } else {
+            self.in_order.pop_front()
+        };
+        scheduled.map(|scheduled| scheduled.delivery)
+    }
+}
+
+/// A delivery to come and the order in which it was scheduled.
+#[derive(Debug)]
+struct Scheduled<P> {
     delivery: Delivery<P>,
     turn: u64,
 }
 
-impl<P> UnderWay<P> {
+impl<P> Scheduled<P> {
     fn key(&self) -> (Time, u64) {
         (self.delivery.at, self.turn)
     }
 }
 
-impl<P> PartialEq for UnderWay<P> {
+impl<P> PartialEq for Scheduled<P> {
     fn eq(&self, other: &Self) -> bool {
         self.key() == other.key()
     }
 }
 
-impl<P> Eq for UnderWay<P> {}
+impl<P> Eq for Scheduled<P> {}
 
-impl<P> PartialOrd for UnderWay<P> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+impl<P> PartialOrd for Scheduled<P> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<P> Ord for UnderWay<P> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+impl<P> Ord for Scheduled<P> {
+    fn cmp(&self, other: &Self) -> Ordering {
         self.key().cmp(&other.key())
     }
 }
@@ -850,6 +905,42 @@ mod tests {
             let delay = |it: &Delivery<u64>| it.at - 50 * MICROSECOND * it.index as u32;
             assert!(deliveries.iter().all(|it| delay(it) >= at(MILLISECOND)));
         }
+    }
+
+    #[test]
+    fn deliveries_come_in_order_of_time_and_then_of_sending() {
+        let impairments = Impairments {
+            duplication: Some(Duplication {
+                probability: 0.3,
+                delay: 4 * MICROSECOND,
+            }),
+            reordering: Some(Reordering {
+                probability: 0.3,
+                delay: 7 * MICROSECOND,
+            }),
+            ..Impairments::default()
+        };
+        let fates = Fates::new(impairments.clone(), SEED, Direction::Forward).take(5_000);
+        let mut expected = Vec::new();
+        for (index, fate) in (0..).zip(fates) {
+            let at = at(MICROSECOND * (index / 3)) + fate.held_back.unwrap_or_default();
+            expected.push((at, u64::from(index)));
+            expected.extend(
+                fate.duplicate_after
+                    .map(|after| (at + after, u64::from(index))),
+            );
+        }
+        // A stable sort, so that arrivals of one moment keep the order in which they were sent.
+        expected.sort_by_key(|&(at, _)| at);
+        let mut link = link(impaired(impairments));
+        for index in 0..5_000_u32 {
+            link.offer(at(MICROSECOND * (index / 3)), u64::from(index), 100);
+        }
+        let seen: Vec<_> = drain(&mut link)
+            .iter()
+            .map(|it| (it.at, it.packet))
+            .collect();
+        assert_eq!(seen, expected);
     }
 
     #[test]
