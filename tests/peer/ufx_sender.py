@@ -260,16 +260,16 @@ class Sender:
                   "key_share": bytes(32), "zeros": wire.HELLO_BYTES - HELLO_END}
         self.hello = wire.pack("hello", fields)
         hello = wire.seal(TYPES["hello"], 0, 0, 0, 0, self.hello)
-        start, times, sent_at = now(), list(HELLO_TIMES), []
+        start, times, sent_at = now(), list(HELLO_TIMES), 0.0
         while now() - start < (2.0 if self.sock.refused else PATIENCE):
             if times[0] <= now() - start:
                 self.sock.send(hello)
-                sent_at.append(now())
+                sent_at = now()
                 times.pop(0)
                 if not times:
                     times.append(now() - start + 0.3 + 0.05 * self.sock.random.random())
             got = self.sock.receive(min(0.02, max(0, times[0] - (now() - start))))
-            if got and self.welcomed(got[0], fields, sent_at[0]):
+            if got and self.welcomed(got[0], fields, sent_at):
                 return
         raise Failure("no answer")
 
@@ -424,6 +424,8 @@ class Sender:
             heapq.heappush(self.queue[content[0]], content[1:])
         if not (oldest and self.send_chunk(ACK_NOW)):
             self.send_probe(ACK_NOW)
+        elif len(oldest) == 2:
+            self.send_chunk(ACK_NOW)
         for number in [n for n, row in self.in_flight.items() if row[1] is None]:
             if now() - self.in_flight[number][0] > 1:
                 del self.in_flight[number]
