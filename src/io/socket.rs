@@ -14,9 +14,9 @@ use super::sys::{self, SocketMemory};
 
 /// Why a socket could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("could not {action} {address}: {source}")]
+#[error("cannot {action} {address}: {source}")]
 pub struct SocketError {
-    /// What was tried, as in "could not listen on".
+    /// What was tried, as in "cannot listen on".
     pub action: &'static str,
     /// Our address or the peer's, whichever `action` speaks of.
     pub address: SocketAddr,
@@ -349,4 +349,270 @@ fn lacks_family(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::buffer::{BufferPool, RECEIVE_BYTES};
+    use super::super::wait::{Interest, wait};
+    use super::*;
+
+    /// One datagram: bytes, sender, and the address it was sent to.
+    type Seen = (Vec<u8>, SocketAddr, Option<SocketAddr>);
+
+    fn options() -> SocketOptions {
+        SocketOptions {
+            receive_buffer_bytes: 200_000,
+            ..SocketOptions::default()
+        }
+    }
+
+    fn listen(address: &str) -> Socket {
+        Socket::listen(address.parse().unwrap(), &options()).unwrap()
+    }
+
+    /// What is in the socket's queue, waiting for a first datagram.
+    fn receive(socket: &mut Socket) -> Vec<Seen> {
+        let mut ready = Vec::new();
+        let patience = Some(Duration::from_secs(10));
+        wait(&[Interest::Read(socket.as_fd())], patience, &mut ready).unwrap();
+        assert_eq!(ready, [0], "nothing came");
+        let mut buffer = BufferPool::new(1, 4 * RECEIVE_BYTES).take().unwrap();
+        while socket.receive(&mut buffer) != ReceiveOutcome::Empty {}
+        let seen = |datagram: super::super::buffer::Datagram<'_>| {
+            (
+                datagram.bytes.to_vec(),
+                datagram.arrival.from,
+                datagram.arrival.to,
+            )
+        };
+        buffer.datagrams().map(seen).collect()
+    }
+
+    #[test]
+    fn a_second_listener_on_the_port_fails_and_says_so() {
+        for (first, second) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("[::1]", "[::1]"),
+            ("[::]", "[::]"),
+            ("[::]", "0.0.0.0"),
+            ("0.0.0.0", "[::]"),
+            ("[::]", "127.0.0.1"),
+        ] {
+            let first = listen(&format!("{first}:0"));
+            let port = first.local_address().port();
+            let second = format!("{second}:{port}").parse().unwrap();
+
+            let error = Socket::listen(second, &options()).unwrap_err();
+
+            assert!(error.is_address_in_use(), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("cannot listen on {second}: "))
+            );
+        }
+    }
+
+    #[test]
+    fn an_accepted_socket_gets_its_peers_datagrams_and_the_listener_all_others() {
+        for (bound, ip) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("[::]", "127.0.0.1"),
+            ("[::]", "::1"),
+        ] {
+            let mut listener = listen(&format!("{bound}:0"));
+            let ip: IpAddr = ip.parse().unwrap();
+            let port = listener.local_address().port();
+            let mut peers = Vec::new();
+            for round in 0..32_u8 {
+                let mut peer = Socket::connect((ip, port).into(), &options()).unwrap();
+                peer.send(&[round]);
+                let seen = receive(&mut listener);
+                let local = SocketAddr::new(ip, port);
+                assert_eq!(
+                    seen,
+                    [(vec![round], peer.local_address(), Some(local))],
+                    "{bound} {ip}"
+                );
+
+                let accepted = Socket::accept_from(local, seen[0].1, &options()).unwrap();
+                assert_eq!(accepted.peer_address(), Some(peer.local_address()));
+                assert_eq!(accepted.local_address(), local);
+                peers.push((peer, accepted));
+            }
+            for (round, (peer, accepted)) in peers.iter_mut().enumerate() {
+                peer.send(b"to the accepted socket");
+                let seen = receive(accepted);
+                assert_eq!(
+                    seen,
+                    [(
+                        b"to the accepted socket".to_vec(),
+                        peer.local_address(),
+                        None
+                    )]
+                );
+                assert_eq!(accepted.send(&[round as u8]), SendOutcome::Sent);
+                assert_eq!(receive(peer)[0].0, [round as u8]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_listeners_answer_leaves_from_the_address_that_was_asked() {
+        for (bound, asked) in [
+            ("0.0.0.0", "127.0.0.7"),
+            ("[::]", "127.0.0.7"),
+            ("[::]", "::1"),
+            ("127.0.0.1", "127.0.0.1"),
+        ] {
+            let mut listener = listen(&format!("{bound}:0"));
+            let asked: IpAddr = asked.parse().unwrap();
+            let address = SocketAddr::new(asked, listener.local_address().port());
+            let mut peer = Socket::connect(address, &options()).unwrap();
+            peer.send(b"question");
+            let (_, from, to) = receive(&mut listener).remove(0);
+            assert_eq!(to, Some(address));
+
+            assert_eq!(listener.send_to(b"answer", from, to), SendOutcome::Sent);
+
+            // A connected socket takes datagrams of that very address only.
+            assert_eq!(receive(&mut peer), [(b"answer".to_vec(), address, None)]);
+        }
+    }
+
+    #[test]
+    fn link_local_addresses_keep_their_interface() {
+        let own = sys::interface_networks()
+            .unwrap()
+            .into_iter()
+            .find_map(|network| {
+                let IpAddr::V6(address) = network.addr() else {
+                    return None;
+                };
+                address.is_unicast_link_local().then_some(address)
+            });
+        let Some(address) = own else {
+            return eprintln!("skipped: no interface has a link-local IPv6 address");
+        };
+        let mut listener = Socket::listen_everywhere(0, &options()).unwrap();
+        let port = listener.local_address().port();
+        // The index of its interface is not told: one of them works.
+        let target = |index| std::net::SocketAddrV6::new(address, port, 0, index).into();
+        let connected = (1..100).find_map(|index| {
+            let mut peer = Socket::connect(target(index), &options()).ok()?;
+            (peer.send(b"hello") == SendOutcome::Sent).then_some((peer, index))
+        });
+        let (mut peer, index) = connected.unwrap();
+
+        let (_, from, to) = receive(&mut listener).remove(0);
+        assert_eq!((from, to), (peer.local_address(), Some(target(index))));
+        assert_eq!(listener.send_to(b"welcome", from, to), SendOutcome::Sent);
+        assert_eq!(receive(&mut peer)[0].0, b"welcome");
+        let mut accepted = Socket::accept_from(target(index), from, &options()).unwrap();
+        peer.send(b"start");
+        assert_eq!(receive(&mut accepted)[0].0, b"start");
+    }
+
+    #[test]
+    fn granted_buffers_are_what_the_kernel_counts() {
+        let asked = SocketOptions {
+            receive_buffer_bytes: 65_536,
+            send_buffer_bytes: 32_768,
+            ..SocketOptions::default()
+        };
+        let socket = Socket::listen("127.0.0.1:0".parse().unwrap(), &asked).unwrap();
+        let granted = Granted {
+            receive_bytes: 131_072,
+            send_bytes: 65_536,
+        };
+        assert_eq!(socket.granted(), granted);
+        let memory = socket.memory().unwrap();
+        assert_eq!(
+            (memory.receive_limit_bytes, memory.send_limit_bytes),
+            (131_072, 65_536)
+        );
+    }
+
+    #[test]
+    fn buffers_beyond_any_limit_are_granted_in_part() {
+        let asked = SocketOptions {
+            receive_buffer_bytes: usize::MAX,
+            send_buffer_bytes: 0,
+            ..SocketOptions::default()
+        };
+        let socket = Socket::listen("[::1]:0".parse().unwrap(), &asked).unwrap();
+        assert!(socket.granted().receive_bytes >= 65_536);
+        assert!(socket.granted().send_bytes > 0);
+    }
+
+    #[test]
+    fn a_full_receive_queue_is_visible() {
+        let small = SocketOptions {
+            receive_buffer_bytes: 4_096,
+            ..SocketOptions::default()
+        };
+        let mut listener = Socket::listen("127.0.0.1:0".parse().unwrap(), &small).unwrap();
+        let mut sender = Socket::connect(listener.local_address(), &options()).unwrap();
+        assert_eq!(listener.memory().unwrap().drops, 0);
+        for _ in 0..20 {
+            sender.send(&[0; 1_400]);
+        }
+        assert!(listener.memory().unwrap().receive_queued_bytes > 0);
+        let mut received = 0;
+        loop {
+            let drops = listener.memory().unwrap().drops as usize;
+            if received + drops == 20 {
+                assert!(drops > 0);
+                break;
+            }
+            received += receive(&mut listener).len();
+        }
+    }
+
+    #[test]
+    fn packets_are_never_fragmented() {
+        for ip in ["127.0.0.1", "::1"] {
+            let listener = Socket::listen((ip.parse::<IpAddr>().unwrap(), 0).into(), &options());
+            let listener = listener.unwrap();
+            let socket = Socket::connect(listener.local_address(), &options()).unwrap();
+            for fd in [listener.as_fd(), socket.as_fd()] {
+                let option = |level, name| sys::option(fd, level, name).unwrap();
+                assert_eq!(
+                    option(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+                    libc::IP_PMTUDISC_PROBE
+                );
+                if listener.local_address().is_ipv6() {
+                    assert_eq!(
+                        option(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+                        libc::IPV6_PMTUDISC_PROBE
+                    );
+                    assert_eq!(option(libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG), 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_loopback_path_takes_packets_of_64_kib() {
+        // The interface takes 65,536 bytes, but an IPv4 packet cannot be longer than 65,535.
+        for (address, mtu) in [("127.0.0.1:9", 65_535), ("[::1]:9", 65_536)] {
+            let socket = Socket::connect(address.parse().unwrap(), &options()).unwrap();
+            assert_eq!(socket.path_mtu().unwrap(), mtu);
+        }
+        assert!(listen("127.0.0.1:0").path_mtu().is_err());
+    }
+
+    #[test]
+    fn neighbours_are_on_link_and_the_internet_is_not() {
+        let on_link = |address: &str| on_link(address.parse().unwrap()).unwrap();
+        assert!(on_link("127.8.9.10"));
+        assert!(on_link("::ffff:127.0.0.1"));
+        assert!(on_link("::1"));
+        assert!(!on_link("203.0.113.1"));
+        assert!(!on_link("2001:db8::1"));
+    }
 }
