@@ -126,18 +126,11 @@ impl<'a> AnswerRecord<'a> {
             HAVE => {
                 let entry = entry(&mut reader)?;
                 let (first_block, blocks) = range(&mut reader, BLOCKS_MAX)?;
-                Self::Have {
-                    entry,
-                    first_block,
-                    blocks,
-                }
+                Self::Have { entry, first_block, blocks }
             }
             PRESENT => {
                 let (first_entry, entries) = range(&mut reader, ENTRIES_MAX)?;
-                Self::Present {
-                    first_entry,
-                    entries,
-                }
+                Self::Present { first_entry, entries }
             }
             REFUSED => {
                 let (entry, code, text) = outcome(&mut reader)?;
@@ -150,10 +143,7 @@ impl<'a> AnswerRecord<'a> {
             },
             COMMITTED => {
                 let (first_entry, entries) = range(&mut reader, ENTRIES_MAX)?;
-                Self::Committed {
-                    first_entry,
-                    entries,
-                }
+                Self::Committed { first_entry, entries }
             }
             FAILED => {
                 let (entry, code, text) = outcome(&mut reader)?;
@@ -161,10 +151,7 @@ impl<'a> AnswerRecord<'a> {
             }
             TAKE => {
                 let (first_entry, entries) = range(&mut reader, ENTRIES_MAX)?;
-                Self::Take {
-                    first_entry,
-                    entries,
-                }
+                Self::Take { first_entry, entries }
             }
             END => Self::End {
                 committed: reader.u32()?,
@@ -180,25 +167,14 @@ impl<'a> AnswerRecord<'a> {
     /// Appends the record.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
-            Self::Have {
-                entry,
-                first_block,
-                blocks,
-            } => {
+            Self::Have { entry, first_block, blocks } => {
                 append_numbers(HAVE, &[entry, first_block, blocks], out);
             }
-            Self::Present {
-                first_entry,
-                entries,
-            } => {
+            Self::Present { first_entry, entries } => {
                 append_numbers(PRESENT, &[first_entry, entries], out);
             }
             Self::Refused { entry, code, text } => append_outcome(REFUSED, entry, code, text, out),
-            Self::Again {
-                entry,
-                block,
-                epoch,
-            } => {
+            Self::Again { entry, block, epoch } => {
                 let mut content = [0; 9];
                 let mut writer = Writer::new(&mut content);
                 writer.u32(entry);
@@ -207,24 +183,14 @@ impl<'a> AnswerRecord<'a> {
                 writer.finish();
                 append(AGAIN, &[&content], out);
             }
-            Self::Committed {
-                first_entry,
-                entries,
-            } => {
+            Self::Committed { first_entry, entries } => {
                 append_numbers(COMMITTED, &[first_entry, entries], out);
             }
             Self::Failed { entry, code, text } => append_outcome(FAILED, entry, code, text, out),
-            Self::Take {
-                first_entry,
-                entries,
-            } => {
+            Self::Take { first_entry, entries } => {
                 append_numbers(TAKE, &[first_entry, entries], out);
             }
-            Self::End {
-                committed,
-                present,
-                failed,
-            } => {
+            Self::End { committed, present, failed } => {
                 append_numbers(END, &[committed, present, failed], out);
             }
         }
@@ -236,9 +202,7 @@ fn range(reader: &mut Reader<'_>, end: u32) -> Result<(u32, u32), DecodeError> {
     let (first, count) = (reader.u32()?, reader.u32()?);
     match first.checked_add(count) {
         Some(behind) if behind <= end => Ok((first, count)),
-        _ => Err(DecodeError::Invalid(
-            "a range of an answer ends out of range",
-        )),
+        _ => Err(DecodeError::Invalid("a range of an answer ends out of range")),
     }
 }
 
@@ -255,11 +219,7 @@ fn append_numbers<const N: usize>(kind: u8, numbers: &[u32; N], out: &mut Vec<u8
 
 fn append_outcome(kind: u8, entry: u32, code: RefuseCode, text: &str, out: &mut Vec<u8>) {
     let text = shortened(text, TEXT_BYTES_MAX);
-    append(
-        kind,
-        &[&entry.to_be_bytes(), &[code.to_byte()], text.as_bytes()],
-        out,
-    );
+    append(kind, &[&entry.to_be_bytes(), &[code.to_byte()], text.as_bytes()], out);
 }
 
 impl RefuseCode {

@@ -91,3 +91,6 @@ const _: () =
 const _: () = assert!(RECORD_CONTENT_BYTES_MAX <= u16::MAX as usize);
 // One reported window is well within what a receiver remembers.
 const _: () = assert!((BITMAP_BITS_MAX as u64) < SEEN_NUMBERS_MIN);
+
+/// Bytes of the manifest or the digests that a receiver takes beyond what it has consumed.
+pub const STREAM_WINDOW_BYTES: u64 = 1 << 20;

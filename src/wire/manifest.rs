@@ -130,9 +130,8 @@ impl<'a> ManifestRecord<'a> {
                 entries: reader.u32()?,
                 body_bytes: reader.u48()?,
                 digests_bytes: reader.u48()?,
-                digest: Digest::from_slice(reader.rest()).ok_or(DecodeError::Invalid(
-                    "END's digest has a length of no algorithm",
-                ))?,
+                digest: Digest::from_slice(reader.rest())
+                    .ok_or(DecodeError::Invalid("END's digest has a length of no algorithm"))?,
             },
             unknown => return Err(DecodeError::RecordKind(unknown)),
         };
@@ -160,12 +159,7 @@ impl<'a> ManifestRecord<'a> {
                 writer.finish();
                 append(VOID, &[&content], out);
             }
-            Self::End {
-                entries,
-                body_bytes,
-                digests_bytes,
-                digest,
-            } => {
+            Self::End { entries, body_bytes, digests_bytes, digest } => {
                 let mut content = [0; 16];
                 let mut writer = Writer::new(&mut content);
                 writer.u32(*entries);
@@ -224,16 +218,7 @@ impl<'a> Entry<'a> {
         let path_bytes = reader.u16()?;
         let path = reader.bytes(usize::from(path_bytes))?;
         let target = reader.rest();
-        let entry = Self {
-            kind,
-            mode,
-            mtime_seconds,
-            mtime_nanos,
-            size,
-            identity,
-            path,
-            target,
-        };
+        let entry = Self { kind, mode, mtime_seconds, mtime_nanos, size, identity, path, target };
         entry.check()?;
         Ok(entry)
     }
@@ -279,9 +264,7 @@ pub fn check_path(path: &[u8]) -> Result<(), DecodeError> {
             b"" => return Err(DecodeError::Invalid("a path holds an empty component")),
             b"." | b".." => return Err(DecodeError::Invalid("a path holds \".\" or \"..\"")),
             _ if component.len() > COMPONENT_BYTES_MAX => {
-                return Err(DecodeError::Invalid(
-                    "a path's component is longer than 255 bytes",
-                ));
+                return Err(DecodeError::Invalid("a path's component is longer than 255 bytes"));
             }
             _ => {}
         }
@@ -294,14 +277,10 @@ pub fn check_path(path: &[u8]) -> Result<(), DecodeError> {
 
 fn check_target(kind: EntryKind, target: &[u8]) -> Result<(), DecodeError> {
     if target.is_empty() != (kind != EntryKind::Symlink) {
-        return Err(DecodeError::Invalid(
-            "an entry has a target exactly if it is a symbolic link",
-        ));
+        return Err(DecodeError::Invalid("an entry has a target exactly if it is a symbolic link"));
     }
     if target.len() > TARGET_BYTES_MAX {
-        return Err(DecodeError::Invalid(
-            "a link's target is longer than 4,095 bytes",
-        ));
+        return Err(DecodeError::Invalid("a link's target is longer than 4,095 bytes"));
     }
     // No file system can hold one, and what follows it would be cut off in silence.
     if target.contains(&0) {

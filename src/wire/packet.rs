@@ -27,10 +27,7 @@ pub struct Packet<'a> {
 #[must_use]
 pub fn peek(datagram: &[u8]) -> Option<(FrameType, u32)> {
     let (header, _) = Header::decode(datagram).ok()?;
-    Some((
-        FrameType::from_byte(header.frame_type).ok()?,
-        header.connection,
-    ))
+    Some((FrameType::from_byte(header.frame_type).ok()?, header.connection))
 }
 
 /// Reads a START without looking at its check: the seed of the check has to be computed from the
@@ -65,11 +62,7 @@ impl Opener {
     /// Opens HELLOs, and nothing else.
     #[must_use]
     pub const fn hello() -> Self {
-        Self {
-            connection: 0,
-            seed: 0,
-            expected: PacketNumber(0),
-        }
+        Self { connection: 0, seed: 0, expected: PacketNumber(0) }
     }
 
     /// Reads a datagram: first the connection, then the check, then the frame.
@@ -123,10 +116,7 @@ impl Sealer {
     /// Seals HELLOs, with packet number 0 and no flags.
     #[must_use]
     pub const fn hello() -> Self {
-        Self {
-            connection: 0,
-            seed: 0,
-        }
+        Self { connection: 0, seed: 0 }
     }
 
     /// Appends one datagram to `out`. HELLO and PROBE get the zeros that their size asks for.
@@ -198,10 +188,7 @@ fn put_offset(offset: u64, datagram: &mut [u8]) {
 fn put_padding(padding_bytes: u16, datagram: &mut [u8]) {
     debug_assert!(usize::from(padding_bytes) >= PADDING_BYTES_MIN);
     let frame_bytes = datagram.len().saturating_sub(usize::from(padding_bytes));
-    debug_assert!(
-        frame_bytes > DATA_HEADER_BYTES,
-        "DATA has a payload before its padding"
-    );
+    debug_assert!(frame_bytes > DATA_HEADER_BYTES, "DATA has a payload before its padding");
     if let Some(padding) = datagram.get_mut(frame_bytes..) {
         padding.fill(0);
     }

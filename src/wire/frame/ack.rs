@@ -120,9 +120,7 @@ impl<'a> Bitmap<'a> {
         let low = self.word(index) >> shift;
         // A shift of 64 has no bits from the next word; the shift operator would not take it.
         let above = self.word(index.saturating_add(1));
-        let high = above
-            .checked_shl(u64::BITS.saturating_sub(shift))
-            .unwrap_or(0);
+        let high = above.checked_shl(u64::BITS.saturating_sub(shift)).unwrap_or(0);
         let unwanted = u64::BITS.saturating_sub(u32::try_from(count).unwrap_or(u64::BITS));
         (low | high) & u64::MAX.checked_shr(unwanted).unwrap_or(0)
     }
@@ -137,11 +135,7 @@ impl<'a> Bitmap<'a> {
         // In two steps, since 64 is no valid shift.
         let own = self.word(index).checked_shr(shift).unwrap_or(0) >> 1;
         let behind = index.saturating_add(1).saturating_mul(WORD_BYTES);
-        own != 0
-            || self
-                .0
-                .get(behind..)
-                .is_some_and(|tail| tail.iter().any(|byte| *byte != 0))
+        own != 0 || self.0.get(behind..).is_some_and(|tail| tail.iter().any(|byte| *byte != 0))
     }
 }
 
@@ -198,9 +192,7 @@ impl<'a> Ack<'a> {
             None => self.bitmap.0.iter().any(|byte| *byte != 0),
         };
         if above_largest {
-            return Err(DecodeError::Invalid(
-                "ACK has a bit above its largest number",
-            ));
+            return Err(DecodeError::Invalid("ACK has a bit above its largest number"));
         }
         Ok(())
     }

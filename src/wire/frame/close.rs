@@ -52,10 +52,7 @@ impl<'a> Close<'a> {
     pub(super) fn decode(frame: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame);
         let code = CloseCode::from_byte(reader.u8()?)?;
-        Ok(Self {
-            code,
-            text: text(reader.rest(), TEXT_BYTES_MAX)?,
-        })
+        Ok(Self { code, text: text(reader.rest(), TEXT_BYTES_MAX)? })
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {

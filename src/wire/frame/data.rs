@@ -33,11 +33,7 @@ impl<'a> Data<'a> {
         if offset.saturating_add(payload.len() as u64) > BODY_BYTES_MAX {
             return Err(DecodeError::Invalid("a chunk ends above 2^48"));
         }
-        Ok(Self {
-            space,
-            offset,
-            payload,
-        })
+        Ok(Self { space, offset, payload })
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {

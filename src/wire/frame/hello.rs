@@ -166,9 +166,7 @@ fn decode_versions(reader: &mut Reader<'_>) -> Result<(u8, u8), DecodeError> {
     }
     let (version_max, version_min) = (reader.u8()?, reader.u8()?);
     if version_min > version_max {
-        return Err(DecodeError::Invalid(
-            "the lowest version is above the highest",
-        ));
+        return Err(DecodeError::Invalid("the lowest version is above the highest"));
     }
     Ok((version_max, version_min))
 }
@@ -200,9 +198,7 @@ impl Mode {
     /// Demands that a field of the keyed mode is zero in open mode.
     pub(super) fn check_secret(self, field: &[u8]) -> Result<(), DecodeError> {
         if self == Self::Open && !is_zero(field) {
-            return Err(DecodeError::Invalid(
-                "a field of the keyed mode is not zero in open mode",
-            ));
+            return Err(DecodeError::Invalid("a field of the keyed mode is not zero in open mode"));
         }
         Ok(())
     }

@@ -21,10 +21,7 @@ pub struct Start {
 impl Start {
     pub(in super::super) fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame);
-        let start = Self {
-            greeting: Greeting::decode(&mut reader)?,
-            srtt_us: reader.u32()?,
-        };
+        let start = Self { greeting: Greeting::decode(&mut reader)?, srtt_us: reader.u32()? };
         reader.finish()?;
         Ok(start)
     }

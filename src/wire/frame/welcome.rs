@@ -56,9 +56,7 @@ impl Welcome {
         let mode = Mode::from_byte(reader.u8()?)?;
         let digest = DigestAlgorithm::from_byte(reader.u8()?)?;
         if reader.u8()? != 0 {
-            return Err(DecodeError::Invalid(
-                "a reserved byte of WELCOME is not zero",
-            ));
+            return Err(DecodeError::Invalid("a reserved byte of WELCOME is not zero"));
         }
         let welcome = Self {
             version,
@@ -76,9 +74,7 @@ impl Welcome {
         reader.finish()?;
         let sizes = DATAGRAM_BYTES_MIN as u32..=DATAGRAM_BYTES_MAX as u32;
         if !sizes.contains(&welcome.datagram_bytes_max) {
-            return Err(DecodeError::Invalid(
-                "WELCOME's largest datagram is out of range",
-            ));
+            return Err(DecodeError::Invalid("WELCOME's largest datagram is out of range"));
         }
         mode.check_secret(&welcome.key_share)?;
         mode.check_secret(&welcome.proof)?;
