@@ -565,6 +565,19 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_became_a_link_is_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let tree = place.path().join("t");
+        fs::create_dir_all(tree.join("sub")).unwrap();
+        fs::write(tree.join("sub/f"), "text").unwrap();
+        let sources = Sources::new(std::slice::from_ref(&tree)).unwrap();
+        let Some(WalkItem::Entry(entry)) = Walk::new(&sources).last() else { panic!() };
+        fs::rename(tree.join("sub"), tree.join("aside")).unwrap();
+        symlink("aside", tree.join("sub")).unwrap();
+        assert!(matches!(sources.open(&entry), Err(SourceError::Changed { .. })));
+    }
+
+    #[test]
     fn the_data_of_a_sparse_file_is_found_and_a_dense_one_is_all_data() {
         const MEBIBYTE: u64 = 1 << 20;
         let place = tempfile::tempdir().unwrap();

@@ -389,6 +389,36 @@ mod tests {
     }
 
     #[test]
+    fn what_may_not_be_read_is_named_and_the_walk_goes_on() {
+        let place = tempfile::tempdir().unwrap();
+        let tree = place.path().join("t");
+        fs::create_dir_all(tree.join("closed/in")).unwrap();
+        for name in ["a", "secret", "z"] {
+            fs::write(tree.join(name), "").unwrap();
+        }
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set(place.path(), 0o755);
+        set(&tree.join("closed"), 0o000);
+        set(&tree.join("secret"), 0o000);
+        // Root may read everything, so the walk runs on a thread of another user; user ids
+        // belong to threads in Linux.
+        let walk = || {
+            if rustix::process::geteuid().is_root() {
+                let nobody = rustix::process::Uid::from_raw(65_534);
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            }
+            listing(place.path(), &["t"])
+        };
+        let found = std::thread::scope(|scope| scope.spawn(walk).join().unwrap());
+        set(&tree.join("closed"), 0o700);
+        let denied = "cannot be read: Permission denied (os error 13)";
+        let (closed, secret) = (format!("- t/closed {denied}"), format!("- t/secret {denied}"));
+        assert_eq!(found, ["d t", "f t/a", &closed, &secret, "f t/z"]);
+    }
+
+    #[test]
     fn a_tree_that_is_too_deep_is_sent_down_to_the_limit() {
         let place = tempfile::tempdir().unwrap();
         let mut path = place.path().join("d");
