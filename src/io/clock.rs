@@ -13,7 +13,9 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts now, at [`Time::ZERO`].
     pub fn start() -> Clock {
-        Clock { start: Instant::now() }
+        Clock {
+            start: Instant::now(),
+        }
     }
 
     /// The time since the clock started.

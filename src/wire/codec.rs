@@ -21,7 +21,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self.rest.split_at_checked(count).ok_or(DecodeError::Short)?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or(DecodeError::Short)?;
         self.rest = rest;
         Ok(head)
     }
@@ -58,23 +61,12 @@ impl<'a> Reader<'a> {
 
     /// Demands that nothing is left.
     pub(super) const fn finish(self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::Long) }
-    }
-
-    /// Demands that all that is left is zero.
-    pub(super) fn finish_zeros(self) -> Result<(), DecodeError> {
-        if is_zero(self.rest) {
+        if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(DecodeError::Invalid("a byte that has to be zero is not"))
+            Err(DecodeError::Long)
         }
     }
-}
-
-/// Whether all bytes are zero.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    // No early exit: so the compiler makes wide instructions of it.
-    bytes.iter().fold(0, |all, byte| all | byte) == 0
 }
 
 /// Puts values into a buffer of exactly their size, front to back.
@@ -134,7 +126,8 @@ pub(super) fn u48_bytes(value: u64) -> [u8; 6] {
 
 /// The longest beginning of `text` that has at most `bytes_max` bytes and ends with a character.
 pub(super) fn shortened(text: &str, bytes_max: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
+    text.get(..text.floor_char_boundary(bytes_max))
+        .unwrap_or_default()
 }
 
 /// Text from a peer: UTF-8, at most `bytes_max` bytes.
@@ -143,4 +136,34 @@ pub(super) fn text(bytes: &[u8], bytes_max: usize) -> Result<&str, DecodeError> 
         return Err(DecodeError::Long);
     }
     str::from_utf8(bytes).map_err(|_| DecodeError::Invalid("a text is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_short_is_an_error_and_takes_nothing() {
+        let mut reader = Reader::new(&[1, 2, 3]);
+        assert_eq!(reader.u32(), Err(DecodeError::Short));
+        assert_eq!(reader.bytes(4), Err(DecodeError::Short));
+        assert_eq!(reader.u16(), Ok(0x0102));
+        assert_eq!(reader.finish(), Err(DecodeError::Long));
+        assert_eq!(reader.rest(), [3]);
+        assert_eq!(reader.finish(), Ok(()));
+    }
+
+    #[test]
+    fn a_number_above_six_bytes_becomes_the_largest() {
+        assert_eq!(u48_bytes(0x0102_0304_0506), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(u48_bytes(1 << 48), [0xff; 6]);
+        assert_eq!(u48_bytes(u64::MAX), [0xff; 6]);
+    }
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        assert_eq!(shortened("abcä", 5), "abcä");
+        assert_eq!(shortened("abcä", 4), "abc");
+        assert_eq!(shortened("", 4), "");
+    }
 }

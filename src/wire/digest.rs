@@ -67,7 +67,10 @@ pub struct Digest {
 
 impl Digest {
     /// The digest of the algorithm `none`: no bytes.
-    pub const NONE: Self = Self { bytes: [0; DIGEST_BYTES_MAX], length: 0 };
+    pub const NONE: Self = Self {
+        bytes: [0; DIGEST_BYTES_MAX],
+        length: 0,
+    };
 
     /// A digest of these bytes, if there are 0, 16 or 32 of them.
     #[must_use]
@@ -78,7 +81,10 @@ impl Digest {
             32 => 32,
             _ => return None,
         };
-        let mut digest = Self { length, ..Self::NONE };
+        let mut digest = Self {
+            length,
+            ..Self::NONE
+        };
         for (to, from) in digest.bytes.iter_mut().zip(slice) {
             *to = *from;
         }
@@ -88,7 +94,9 @@ impl Digest {
     /// The bytes: 0, 16 or 32.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+        self.bytes
+            .get(..usize::from(self.length))
+            .unwrap_or_default()
     }
 }
 
@@ -106,12 +114,46 @@ impl From<[u8; 32]> for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_slice().iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        self.as_slice()
+            .iter()
+            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
     }
 }
 
 impl fmt::Debug for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Digest({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_has_the_length_of_an_algorithm_and_no_other() {
+        for length in 0..40 {
+            let bytes = vec![0xa5; length];
+            let digest = Digest::from_slice(&bytes);
+            assert_eq!(
+                digest.is_some(),
+                [0, 16, 32].contains(&length),
+                "{length} bytes"
+            );
+            assert!(digest.is_none_or(|digest| digest.as_slice() == bytes));
+        }
+    }
+
+    #[test]
+    fn digests_of_different_length_differ() {
+        assert_ne!(Digest::NONE, Digest::from([0; 16]));
+        assert_ne!(Digest::from([0; 16]), Digest::from([0; 32]));
+    }
+
+    #[test]
+    fn a_digest_shows_itself_in_hexadecimal() {
+        let digest = Digest::from(*b"0123456789abcdef");
+        assert_eq!(digest.to_string(), "30313233343536373839616263646566");
+        assert_eq!(format!("{:?}", Digest::NONE), "Digest()");
     }
 }

@@ -84,6 +84,67 @@ pub(super) fn epoch(reader: &mut Reader<'_>) -> Result<u8, DecodeError> {
     if epoch <= EPOCH_MAX {
         Ok(epoch)
     } else {
-        Err(DecodeError::Invalid("a block's epoch is above 3"))
+        Err(DecodeError::Invalid("a block's epoch is above 2"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::hex;
+    use super::*;
+
+    #[test]
+    fn a_digest_record_is_these_bytes() {
+        let literal = hex("00000005 00000002 01 000102030405060708090a0b0c0d0e0f");
+        let record = DigestRecord {
+            entry: 5,
+            block: 2,
+            epoch: 1,
+            digest: Digest::from([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+        };
+        let mut encoded = Vec::new();
+        record.encode(&mut encoded);
+        assert_eq!(encoded, literal);
+        encoded.push(0xee);
+        assert_eq!(
+            DigestRecord::decode(&encoded, DigestAlgorithm::Xxh3),
+            Ok(Some((record, 25)))
+        );
+    }
+
+    #[test]
+    fn a_record_is_as_long_as_the_algorithm_says() {
+        let bytes = [0; 50];
+        for (algorithm, length) in [
+            (DigestAlgorithm::None, 9),
+            (DigestAlgorithm::Xxh3, 25),
+            (DigestAlgorithm::Blake3, 41),
+        ] {
+            assert_eq!(DigestRecord::encoded_bytes(algorithm), length);
+            assert_eq!(
+                DigestRecord::decode(&bytes[..length - 1], algorithm),
+                Ok(None)
+            );
+            let decoded = DigestRecord::decode(&bytes, algorithm).unwrap().unwrap();
+            assert_eq!(
+                (decoded.0.digest.as_slice().len(), decoded.1),
+                (length - 9, length)
+            );
+        }
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_an_error() {
+        for literal in [
+            "ffffffff 00000000 00",
+            "00000000 10000000 00",
+            "00000000 00000000 03",
+        ] {
+            let decoded = DigestRecord::decode(&hex(literal), DigestAlgorithm::None);
+            assert!(
+                matches!(decoded, Err(DecodeError::Invalid(_))),
+                "{literal}: {decoded:?}"
+            );
+        }
     }
 }

@@ -44,8 +44,10 @@ pub const OFFSET_MAX: u64 = BODY_BYTES_MAX - 1;
 pub const ENTRIES_MAX: u32 = u32::MAX;
 /// Most blocks of a file; every block number is smaller.
 pub const BLOCKS_MAX: u32 = 1 << 28;
-/// The largest epoch of a block: so often may a receiver ask for it again.
-pub const EPOCH_MAX: u8 = 3;
+/// Epochs of a block: the first sending and the repetitions that a receiver may ask for.
+pub const EPOCHS_MAX: u8 = 3;
+/// The largest epoch of a block, since the first one is 0.
+pub const EPOCH_MAX: u8 = EPOCHS_MAX - 1;
 
 /// Bytes in front of a record's content: kind and length.
 pub const RECORD_HEADER_BYTES: usize = 3;
@@ -91,6 +93,3 @@ const _: () =
 const _: () = assert!(RECORD_CONTENT_BYTES_MAX <= u16::MAX as usize);
 // One reported window is well within what a receiver remembers.
 const _: () = assert!((BITMAP_BITS_MAX as u64) < SEEN_NUMBERS_MIN);
-
-/// Bytes of the manifest or the digests that a receiver takes beyond what it has consumed.
-pub const STREAM_WINDOW_BYTES: u64 = 1 << 20;

@@ -130,8 +130,9 @@ impl<'a> ManifestRecord<'a> {
                 entries: reader.u32()?,
                 body_bytes: reader.u48()?,
                 digests_bytes: reader.u48()?,
-                digest: Digest::from_slice(reader.rest())
-                    .ok_or(DecodeError::Invalid("END's digest has a length of no algorithm"))?,
+                digest: Digest::from_slice(reader.rest()).ok_or(DecodeError::Invalid(
+                    "END's digest has a length of no algorithm",
+                ))?,
             },
             unknown => return Err(DecodeError::RecordKind(unknown)),
         };
@@ -159,7 +160,12 @@ impl<'a> ManifestRecord<'a> {
                 writer.finish();
                 append(VOID, &[&content], out);
             }
-            Self::End { entries, body_bytes, digests_bytes, digest } => {
+            Self::End {
+                entries,
+                body_bytes,
+                digests_bytes,
+                digest,
+            } => {
                 let mut content = [0; 16];
                 let mut writer = Writer::new(&mut content);
                 writer.u32(*entries);
@@ -218,7 +224,16 @@ impl<'a> Entry<'a> {
         let path_bytes = reader.u16()?;
         let path = reader.bytes(usize::from(path_bytes))?;
         let target = reader.rest();
-        let entry = Self { kind, mode, mtime_seconds, mtime_nanos, size, identity, path, target };
+        let entry = Self {
+            kind,
+            mode,
+            mtime_seconds,
+            mtime_nanos,
+            size,
+            identity,
+            path,
+            target,
+        };
         entry.check()?;
         Ok(entry)
     }
@@ -248,7 +263,7 @@ impl<'a> Entry<'a> {
 /// Says which rule it breaks.
 pub fn check_path(path: &[u8]) -> Result<(), DecodeError> {
     //= proto.md#manifest-records
-    //# it MUST NOT be empty, start or end with "/", hold an empty component, ".", ".." or a NUL byte
+    //# it MUST NOT be empty, start or end with "/", hold an empty component,
     if path.is_empty() {
         return Err(DecodeError::Invalid("a path is empty"));
     }
@@ -264,7 +279,9 @@ pub fn check_path(path: &[u8]) -> Result<(), DecodeError> {
             b"" => return Err(DecodeError::Invalid("a path holds an empty component")),
             b"." | b".." => return Err(DecodeError::Invalid("a path holds \".\" or \"..\"")),
             _ if component.len() > COMPONENT_BYTES_MAX => {
-                return Err(DecodeError::Invalid("a path's component is longer than 255 bytes"));
+                return Err(DecodeError::Invalid(
+                    "a path's component is longer than 255 bytes",
+                ));
             }
             _ => {}
         }
@@ -277,10 +294,14 @@ pub fn check_path(path: &[u8]) -> Result<(), DecodeError> {
 
 fn check_target(kind: EntryKind, target: &[u8]) -> Result<(), DecodeError> {
     if target.is_empty() != (kind != EntryKind::Symlink) {
-        return Err(DecodeError::Invalid("an entry has a target exactly if it is a symbolic link"));
+        return Err(DecodeError::Invalid(
+            "an entry has a target exactly if it is a symbolic link",
+        ));
     }
     if target.len() > TARGET_BYTES_MAX {
-        return Err(DecodeError::Invalid("a link's target is longer than 4,095 bytes"));
+        return Err(DecodeError::Invalid(
+            "a link's target is longer than 4,095 bytes",
+        ));
     }
     // No file system can hold one, and what follows it would be cut off in silence.
     if target.contains(&0) {
@@ -323,6 +344,155 @@ impl VoidReason {
             2 => Ok(Self::Vanished),
             3 => Ok(Self::Unreadable),
             _ => Err(DecodeError::Invalid("a VOID's reason is unknown")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::hex;
+    use super::*;
+
+    const LINK: Entry<'_> = Entry {
+        kind: EntryKind::Symlink,
+        mode: 0o777,
+        mtime_seconds: -2,
+        mtime_nanos: 999_999_999,
+        size: 0,
+        identity: Identity {
+            device: 1,
+            inode: 2,
+            ctime_seconds: 3,
+            ctime_nanos: 4,
+        },
+        path: b"a/b",
+        target: b"../c",
+    };
+
+    fn assert_record(literal: &str, record: ManifestRecord<'_>) {
+        let mut bytes = hex(literal);
+        let mut encoded = Vec::new();
+        record.encode(&mut encoded);
+        assert_eq!(encoded, bytes);
+        // The next record starts behind it.
+        bytes.push(0xee);
+        assert_eq!(
+            ManifestRecord::decode(&bytes),
+            Ok(Some((record, encoded.len())))
+        );
+    }
+
+    #[test]
+    fn the_records_are_these_bytes() {
+        assert_record(
+            "01 003a 03 01ff fffffffffffffffe 3b9ac9ff 000000000000 0000000000000001
+             0000000000000002 0000000000000003 00000004 0003 612f62 2e2e2f63",
+            ManifestRecord::Entry(LINK),
+        );
+        assert_record(
+            "02 000c 000000001000 000000002000",
+            ManifestRecord::Hole {
+                offset: 4_096,
+                bytes: 8_192,
+            },
+        );
+        assert_record(
+            "03 0005 00000007 02",
+            ManifestRecord::Void {
+                entry: 7,
+                reason: VoidReason::Vanished,
+            },
+        );
+        assert_record(
+            "04 0020 00000008 010203040506 0000000000ff 000102030405060708090a0b0c0d0e0f",
+            ManifestRecord::End {
+                entries: 8,
+                body_bytes: 0x0102_0304_0506,
+                digests_bytes: 255,
+                digest: Digest::from([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+            },
+        );
+    }
+
+    //= proto.md#manifest-records
+    //= type=test
+    //# it MUST NOT be empty, start or end with "/", hold an empty component,
+    #[test]
+    fn a_path_that_could_leave_its_directory_or_name_nothing_is_an_error() {
+        for path in [
+            "", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "./a", "a/./b", "a\0b", "\0",
+        ] {
+            assert!(check_path(path.as_bytes()).is_err(), "{path:?}");
+        }
+        for path in [
+            "a", "a/b", "...", "..a", ".a", "a b", "-", "\\", "a\nb", "C:",
+        ] {
+            assert_eq!(check_path(path.as_bytes()), Ok(()), "{path:?}");
+        }
+        assert_eq!(check_path(b"\xff\xfe/\x80"), Ok(()));
+    }
+
+    #[test]
+    fn a_path_keeps_the_limits_of_linux() {
+        let component = "x".repeat(255);
+        assert_eq!(check_path(component.as_bytes()), Ok(()));
+        assert!(check_path("x".repeat(256).as_bytes()).is_err());
+        assert_eq!(check_path(["x"; 256].join("/").as_bytes()), Ok(()));
+        assert!(check_path(["x"; 257].join("/").as_bytes()).is_err());
+        // 16 components of 255 bytes with their 15 separators make 4,095 bytes.
+        let long = vec![component; 16].join("/");
+        assert_eq!(check_path(long.as_bytes()), Ok(()));
+        assert!(check_path(format!("{long}/x").as_bytes()).is_err());
+    }
+
+    #[test]
+    fn an_entry_that_breaks_a_rule_is_an_error() {
+        let mut changed = vec![LINK; 8];
+        changed[0].mode = 0o10000;
+        changed[1].mtime_nanos = 1_000_000_000;
+        changed[2].identity.ctime_nanos = u32::MAX;
+        changed[3].size = 1;
+        changed[4].target = b"";
+        changed[5].target = b"a\0b";
+        changed[6].kind = EntryKind::File;
+        changed[7].path = b"..";
+        let long_target = [b'x'; 4_096];
+        changed.push(Entry {
+            target: &long_target,
+            ..LINK
+        });
+        assert_eq!(LINK.check(), Ok(()));
+        for entry in changed {
+            let mut encoded = Vec::new();
+            ManifestRecord::Entry(entry).encode(&mut encoded);
+            let decoded = ManifestRecord::decode(&encoded);
+            assert_eq!(decoded, Err(entry.check().unwrap_err()), "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_longer_than_its_record_is_an_error() {
+        let mut encoded = Vec::new();
+        ManifestRecord::Entry(LINK).encode(&mut encoded);
+        encoded[3 + 50] = 8;
+        assert_eq!(ManifestRecord::decode(&encoded), Err(DecodeError::Short));
+    }
+
+    #[test]
+    fn other_records_that_break_a_rule_are_errors() {
+        for literal in [
+            "02 000c 000000000000 000000000000",
+            "02 000c ffffffffffff 000000000002",
+            "02 000d 000000000000 000000000001 00",
+            "02 000b 000000000000 0000000000",
+            "03 0005 00000001 00",
+            "03 0005 00000001 04",
+            "03 0005 ffffffff 01",
+            "03 0006 00000001 01 00",
+            "04 0011 00000000 000000000000 000000000000 00",
+            "04 000f 00000000 000000000000 0000000000",
+        ] {
+            assert!(ManifestRecord::decode(&hex(literal)).is_err(), "{literal}");
         }
     }
 }

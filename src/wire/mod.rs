@@ -18,6 +18,8 @@
 )]
 
 mod answers;
+#[cfg(test)]
+mod arbitrary;
 mod checksum;
 mod codec;
 mod digest;
@@ -29,7 +31,11 @@ pub mod limits;
 mod manifest;
 mod number;
 mod packet;
+#[cfg(test)]
+mod properties;
 mod record;
+#[cfg(test)]
+mod testing;
 
 pub use answers::{AnswerRecord, RefuseCode};
 pub use digest::{Digest, DigestAlgorithm};

@@ -27,14 +27,21 @@ impl<'a> RawRecord<'a> {
             return Ok(None);
         };
         let bytes = stream.len().saturating_sub(reader.rest().len());
-        Ok(Some(Self { kind, content, bytes }))
+        Ok(Some(Self {
+            kind,
+            content,
+            bytes,
+        }))
     }
 }
 
 /// Appends a record whose content is these parts, end to end.
 pub(super) fn append(kind: u8, content: &[&[u8]], out: &mut Vec<u8>) {
     let length = content.iter().map(|part| part.len()).sum::<usize>();
-    debug_assert!(length < RECORD_BYTES_MAX, "a record of ours keeps the limit");
+    debug_assert!(
+        length < RECORD_BYTES_MAX,
+        "a record of ours keeps the limit"
+    );
     out.push(kind);
     out.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
     for part in content {
@@ -49,5 +56,45 @@ pub(super) fn entry(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
         Ok(entry)
     } else {
         Err(DecodeError::Invalid("an entry number is out of range"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::hex;
+    use super::super::{AnswerRecord, ManifestRecord};
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_not_complete_asks_for_more_bytes() {
+        let record = hex("04 0010 00000001 000000000002 000000000000");
+        for length in 0..record.len() {
+            assert_eq!(ManifestRecord::decode(&record[..length]), Ok(None));
+            assert_eq!(AnswerRecord::decode(&record[..length]), Ok(None));
+        }
+        assert!(ManifestRecord::decode(&record).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_is_an_error_before_it_has_arrived() {
+        assert_eq!(ManifestRecord::decode(&hex("01 206c")), Ok(None));
+        assert!(ManifestRecord::decode(&hex("01 206d")).is_err());
+        assert!(AnswerRecord::decode(&hex("01 ffff")).is_err());
+    }
+
+    #[test]
+    fn an_unknown_kind_is_an_error() {
+        for kind in [0, 5, 255] {
+            assert_eq!(
+                ManifestRecord::decode(&[kind, 0, 0]),
+                Err(DecodeError::RecordKind(kind))
+            );
+        }
+        for kind in [0, 9, 255] {
+            assert_eq!(
+                AnswerRecord::decode(&[kind, 0, 0]),
+                Err(DecodeError::RecordKind(kind))
+            );
+        }
     }
 }

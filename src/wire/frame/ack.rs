@@ -120,7 +120,9 @@ impl<'a> Bitmap<'a> {
         let low = self.word(index) >> shift;
         // A shift of 64 has no bits from the next word; the shift operator would not take it.
         let above = self.word(index.saturating_add(1));
-        let high = above.checked_shl(u64::BITS.saturating_sub(shift)).unwrap_or(0);
+        let high = above
+            .checked_shl(u64::BITS.saturating_sub(shift))
+            .unwrap_or(0);
         let unwanted = u64::BITS.saturating_sub(u32::try_from(count).unwrap_or(u64::BITS));
         (low | high) & u64::MAX.checked_shr(unwanted).unwrap_or(0)
     }
@@ -135,7 +137,11 @@ impl<'a> Bitmap<'a> {
         // In two steps, since 64 is no valid shift.
         let own = self.word(index).checked_shr(shift).unwrap_or(0) >> 1;
         let behind = index.saturating_add(1).saturating_mul(WORD_BYTES);
-        own != 0 || self.0.get(behind..).is_some_and(|tail| tail.iter().any(|byte| *byte != 0))
+        own != 0
+            || self
+                .0
+                .get(behind..)
+                .is_some_and(|tail| tail.iter().any(|byte| *byte != 0))
     }
 }
 
@@ -192,7 +198,9 @@ impl<'a> Ack<'a> {
             None => self.bitmap.0.iter().any(|byte| *byte != 0),
         };
         if above_largest {
-            return Err(DecodeError::Invalid("ACK has a bit above its largest number"));
+            return Err(DecodeError::Invalid(
+                "ACK has a bit above its largest number",
+            ));
         }
         Ok(())
     }
@@ -239,5 +247,150 @@ impl Limit {
             2 => Ok(Self::Disk),
             _ => Err(DecodeError::Invalid("ACK's limit is unknown")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{TO_SENDER, assert_packet, hex};
+    use super::super::super::{Flags, Frame};
+    use super::*;
+
+    /// The example of proto.md, "ACK": of packets 0 to 199 were 3, 130 and 198 lost.
+    const EXAMPLE_BITMAP: &str = "ffffffffffffffff fbffffffffffffff bf00000000000000";
+
+    fn literal() -> Vec<u8> {
+        hex("05 00 0a0b0c0d 00000001 8896b954
+             00000000000000c7 00000000000f4240 00000032 00000000000000c5 0000000000046cc0
+             00000001 00000002 00000003 0000000000000fff
+             000000100000 000000200000 ffffffffffff 00000000000445c0 000005c0 01 000000
+             0000000000000040 ffffffffffffffff fbffffffffffffff bf00000000000000")
+    }
+
+    fn example(bitmap: Bitmap<'_>) -> Ack<'_> {
+        Ack {
+            largest: PacketNumber(199),
+            arrival_us: 1_000_000,
+            delay_us: 50,
+            received_packets: 197,
+            received_bytes: 289_984,
+            duplicates: 1,
+            drops: 2,
+            ecn_ce: 3,
+            max_number: PacketNumber(4_095),
+            max_manifest: 1 << 20,
+            max_digests: 2 << 20,
+            max_body: (1 << 48) - 1,
+            written: 280_000,
+            datagram_bytes: 1_472,
+            limit: Limit::Socket,
+            base: PacketNumber(64),
+            bitmap,
+        }
+    }
+
+    #[test]
+    fn ack_is_these_bytes() {
+        let bitmap = hex(EXAMPLE_BITMAP);
+        let ack = example(Bitmap::from_bytes(&bitmap).unwrap());
+        assert_packet(&literal(), TO_SENDER, 1, Flags::default(), Frame::Ack(ack));
+    }
+
+    #[test]
+    fn words_make_the_bitmap_of_the_example() {
+        let mut words = [0_u64; 3];
+        for number in (64..200).filter(|number| ![130, 198].contains(number)) {
+            words[(number - 64) / 64] |= 1 << (number % 64);
+        }
+        let mut buffer = vec![0xee; 100];
+        let bitmap = encode_words(&words, &mut buffer);
+        assert_eq!(bitmap, Bitmap(&hex(EXAMPLE_BITMAP)));
+        assert_eq!(bitmap.words(), 3);
+        assert_eq!([0, 1, 2].map(|index| bitmap.word(index)), words);
+        assert_eq!([3, usize::MAX].map(|index| bitmap.word(index)), [0, 0]);
+    }
+
+    #[test]
+    fn bits_are_read_across_words_and_past_the_end() {
+        let mut buffer = Vec::new();
+        let words = [0x8000_0000_0000_0001, 0x0123_4567_89ab_cdef, u64::MAX];
+        let bitmap = encode_words(&words, &mut buffer);
+        let bit = |index: usize| {
+            words
+                .get(index / 64)
+                .is_some_and(|word| word >> (index % 64) & 1 != 0)
+        };
+        for first_bit in 0..260 {
+            for count in 0..=64 {
+                let expected = (0..count)
+                    .filter(|index| bit(first_bit + index))
+                    .fold(0, |bits, index| bits | 1_u64 << index);
+                assert_eq!(
+                    bitmap.bits(first_bit, count),
+                    expected,
+                    "{count} from {first_bit}"
+                );
+            }
+        }
+        assert_eq!(bitmap.bits(usize::MAX, 64), 0);
+    }
+
+    #[test]
+    fn the_largest_ack_is_a_datagram_of_1_200_bytes() {
+        let words = [u64::MAX; BITMAP_WORDS_MAX];
+        let mut buffer = Vec::new();
+        let mut frame = Vec::new();
+        let bitmap = encode_words(&words, &mut buffer);
+        let ack = Ack {
+            largest: PacketNumber(u64::MAX),
+            ..example(bitmap)
+        };
+        ack.encode(&mut frame);
+        assert_eq!(HEADER_BYTES + frame.len(), 1_200);
+        assert_eq!(Ack::decode(&frame), Ok(ack));
+        frame.extend([0; 8]);
+        assert!(Ack::decode(&frame).is_err());
+    }
+
+    #[test]
+    fn a_bit_above_the_largest_number_is_never_believed() {
+        let mut buffer = Vec::new();
+        for (largest, allowed) in [(199, true), (198, false), (63, false), (0, false)] {
+            let mut frame = Vec::new();
+            let bitmap = encode_words(&[0, 0, 1 << 7], &mut buffer);
+            let ack = Ack {
+                largest: PacketNumber(largest),
+                ..example(bitmap)
+            };
+            ack.encode(&mut frame);
+            assert_eq!(Ack::decode(&frame).is_ok(), allowed, "largest {largest}");
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_dropped() {
+        // Limit, reserved bytes, base.
+        for (at, value) in [(100, 3), (101, 1), (103, 1), (111, 0x20)] {
+            let mut packet = literal();
+            packet[at] = value;
+            let ack = Ack::decode(&packet[HEADER_BYTES..]);
+            assert!(
+                matches!(ack, Err(DecodeError::Invalid(_))),
+                "byte {at}: {ack:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bitmap_has_whole_words() {
+        let packet = literal();
+        for length in ACK_BYTES_MIN..packet.len() {
+            let whole = (length - ACK_BYTES_MIN).is_multiple_of(8);
+            assert_eq!(Ack::decode(&packet[HEADER_BYTES..length]).is_ok(), whole);
+        }
+        assert_eq!(
+            Ack::decode(&packet[HEADER_BYTES..111]),
+            Err(DecodeError::Short)
+        );
     }
 }

@@ -14,7 +14,7 @@
 //! | key_share | 48 | 32 |
 //! | zeros | 80 | 1,120 |
 
-use super::super::codec::{Reader, Writer, is_zero};
+use super::super::codec::{Reader, Writer};
 use super::super::limits::{DATAGRAM_BYTES_MIN, GREETING_BYTES, HEADER_BYTES, VERSION};
 use super::super::{DecodeError, DigestAlgorithm};
 
@@ -28,7 +28,7 @@ const FRAME_BYTES_MIN: usize = DATAGRAM_BYTES_MIN - HEADER_BYTES;
 pub struct Greeting {
     /// Highest version that the sender speaks.
     pub version_max: u8,
-    /// Lowest version that the sender speaks, not above `version_max`.
+    /// Lowest version that the sender speaks: at least 1, not above `version_max`.
     pub version_min: u8,
     /// Open or keyed.
     pub mode: Mode,
@@ -75,9 +75,11 @@ impl Hello {
         if let Some(greeting) = decode_other_version(reader)? {
             return Ok(Self { greeting });
         }
-        let greeting = Greeting::decode(&mut reader)?;
-        reader.finish_zeros()?;
-        Ok(Self { greeting })
+        // The zeros behind it are not looked at: a sender that speaks a later version, too, may
+        // have its fields there.
+        Ok(Self {
+            greeting: Greeting::decode(&mut reader)?,
+        })
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -165,8 +167,8 @@ fn decode_versions(reader: &mut Reader<'_>) -> Result<(u8, u8), DecodeError> {
         return Err(DecodeError::Invalid("the magic is another one"));
     }
     let (version_max, version_min) = (reader.u8()?, reader.u8()?);
-    if version_min > version_max {
-        return Err(DecodeError::Invalid("the lowest version is above the highest"));
+    if version_min == 0 || version_min > version_max {
+        return Err(DecodeError::Invalid("the versions are no range from 1 on"));
     }
     Ok((version_max, version_min))
 }
@@ -197,9 +199,115 @@ impl Mode {
 
     /// Demands that a field of the keyed mode is zero in open mode.
     pub(super) fn check_secret(self, field: &[u8]) -> Result<(), DecodeError> {
-        if self == Self::Open && !is_zero(field) {
-            return Err(DecodeError::Invalid("a field of the keyed mode is not zero in open mode"));
+        if self == Self::Open && field.iter().any(|byte| *byte != 0) {
+            return Err(DecodeError::Invalid(
+                "a field of the keyed mode is not zero in open mode",
+            ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{GREETING, assert_packet, hex, open};
+    use super::super::super::{Flags, Frame, PacketNumber, Sealer};
+    use super::*;
+
+    fn literal() -> Vec<u8> {
+        let mut packet = hex(
+            "01 00 00000000 00000000 1af454ef  75667800 01 01 00 02 0001 0a0b0c0d 01020304
+             000102030405060708090a0b0c0d0e0f",
+        );
+        packet.resize(1_200, 0);
+        packet
+    }
+
+    /// HELLO with other bytes, and what becomes of it.
+    fn open_with(change: impl FnOnce(&mut Vec<u8>)) -> Result<Greeting, DecodeError> {
+        let mut packet = literal();
+        change(&mut packet);
+        Hello::decode(&packet[HEADER_BYTES..]).map(|hello| hello.greeting)
+    }
+
+    #[test]
+    fn hello_is_these_bytes() {
+        let hello = Frame::Hello(Hello { greeting: GREETING });
+        assert_packet(&literal(), Sealer::hello(), 0, Flags::default(), hello);
+    }
+
+    //= proto.md#hello
+    //= type=test
+    //# A HELLO shorter than 1,200 bytes MUST be dropped.
+    #[test]
+    fn a_hello_shorter_than_1_200_bytes_is_dropped() {
+        assert_eq!(
+            open_with(|packet| packet.truncate(1_199)),
+            Err(DecodeError::Short)
+        );
+        assert_eq!(open_with(|packet| packet.push(0)), Ok(GREETING));
+        assert_eq!(open_with(|packet| packet[80..].fill(0xee)), Ok(GREETING));
+    }
+
+    #[test]
+    fn hello_has_number_0_and_no_flags() {
+        let hello = Frame::Hello(Hello { greeting: GREETING });
+        for (number, ack_now) in [(1, false), (0, true)] {
+            let mut datagram = Vec::new();
+            Sealer::hello().seal(
+                PacketNumber(number),
+                Flags { ack_now },
+                &hello,
+                &mut datagram,
+            );
+            let opened = open(&datagram, Sealer::hello(), PacketNumber(0));
+            assert!(matches!(opened, Err(DecodeError::Invalid(_))), "{opened:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_dropped() {
+        // Magic, versions, mode, digest, options, key share.
+        let changes = [
+            (14, 1),
+            (19, 2),
+            (19, 0),
+            (20, 2),
+            (21, 3),
+            (22, 1),
+            (23, 2),
+            (48, 1),
+        ];
+        for (at, value) in changes {
+            let greeting = open_with(|packet| packet[at] = value);
+            assert!(
+                matches!(greeting, Err(DecodeError::Invalid(_))),
+                "byte {at}: {greeting:?}"
+            );
+        }
+        let no_connection = open_with(|packet| packet[24..28].fill(0));
+        assert_eq!(
+            no_connection,
+            Err(DecodeError::Invalid("a connection is 0"))
+        );
+    }
+
+    //= proto.md#hello
+    //= type=test
+    //# Versions do not change the place of magic, versions, connection and seed.
+    #[test]
+    fn a_hello_of_another_version_still_tells_where_to_answer() {
+        let greeting = open_with(|packet| {
+            packet[18..20].copy_from_slice(&[3, 2]);
+            packet[20..24].fill(0xff);
+            packet[32..].fill(0xff);
+        });
+        let greeting = greeting.unwrap();
+        assert!(!greeting.speaks_our_version());
+        assert_eq!((greeting.version_max, greeting.version_min), (3, 2));
+        assert_eq!(
+            (greeting.connection, greeting.seed),
+            (0x0a0b_0c0d, 0x0102_0304)
+        );
     }
 }

@@ -130,3 +130,17 @@ impl<'a> Frame<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_types_are_the_numbers_1_to_7() {
+        for byte in 0..=255 {
+            let frame_type = FrameType::from_byte(byte);
+            assert_eq!(frame_type.is_ok(), (1..=7).contains(&byte));
+            assert!(frame_type.map_or(true, |frame_type| frame_type.to_byte() == byte));
+        }
+    }
+}

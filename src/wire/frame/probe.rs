@@ -29,14 +29,13 @@ pub struct Probe {
 impl Probe {
     pub(super) fn decode(frame: &[u8], datagram_bytes: usize) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame);
-        let probe = Self {
+        // What follows is there for its size alone.
+        Ok(Self {
             srtt_us: reader.u32()?,
             window_packets: reader.u32()?,
             answers: reader.u48()?,
             datagram_bytes,
-        };
-        reader.finish_zeros()?;
-        Ok(probe)
+        })
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -49,5 +48,58 @@ impl Probe {
         out.extend_from_slice(&fixed);
         let zeros = self.datagram_bytes.saturating_sub(PROBE_BYTES_MIN);
         out.resize(out.len().saturating_add(zeros), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{TO_RECEIVER, assert_packet, hex, open};
+    use super::super::super::{Flags, Frame, PacketNumber};
+    use super::*;
+
+    const PROBE: Probe = Probe {
+        srtt_us: 250,
+        window_packets: 64,
+        answers: 300,
+        datagram_bytes: 28,
+    };
+
+    #[test]
+    fn probe_is_these_bytes() {
+        let literal = hex("06 01 11223344 00000009 c5738f8c  000000fa 00000040 00000000012c");
+        assert_packet(
+            &literal,
+            TO_RECEIVER,
+            9,
+            Flags { ack_now: true },
+            Frame::Probe(PROBE),
+        );
+    }
+
+    #[test]
+    fn a_probe_fills_the_datagram_that_it_tests() {
+        for (asked, made) in [
+            (0, 28),
+            (28, 28),
+            (29, 29),
+            (8_972, 8_972),
+            (65_507, 65_507),
+        ] {
+            let probe = Frame::Probe(Probe {
+                datagram_bytes: asked,
+                ..PROBE
+            });
+            let (number, mut datagram) = (PacketNumber(9), Vec::new());
+            TO_RECEIVER.seal(number, Flags { ack_now: true }, &probe, &mut datagram);
+            assert_eq!(datagram.len(), made);
+            let packet = open(&datagram, TO_RECEIVER, number).unwrap();
+            assert_eq!(
+                packet.frame,
+                Frame::Probe(Probe {
+                    datagram_bytes: made,
+                    ..PROBE
+                })
+            );
+        }
     }
 }
