@@ -36,12 +36,7 @@ Examples:
 
 /// Copy files and directories to another machine over UDP, fast and verified
 #[derive(Debug, Parser)]
-#[command(
-    name = "ufx",
-    version,
-    disable_help_subcommand = true,
-    disable_help_flag = true
-)]
+#[command(name = "ufx", version, disable_help_subcommand = true, disable_help_flag = true)]
 #[command(after_help = format!("{EXAMPLES_HELP}\n\n{EXIT_CODES_HELP}"))]
 pub struct Arguments {
     /// What to do.

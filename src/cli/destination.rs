@@ -100,10 +100,7 @@ pub fn parse_bind(text: &str, port: u16) -> Result<SocketAddr, Failure> {
         let typed = output::escape_name(text.as_bytes());
         Failure::usage("--bind", format!("{typed}: {why}"))
     };
-    let inner = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let (address, scope) = split_scope(inner, &refuse)?;
     let address = address.parse().map_err(|_| {
         refuse("is not an address").advise("give one of this machine, as in 10.0.0.1")
@@ -197,8 +194,7 @@ fn interface_index(interface: &str) -> Option<u32> {
 /// What to say about a colon that is not part of an address.
 fn refuse_colon(host: &str, rest: &str, refuse: &dyn Fn(&str) -> Failure) -> Failure {
     let looks_like_v6 = |text: &str| {
-        text.chars()
-            .all(|letter| letter.is_ascii_hexdigit() || ":.%".contains(letter))
+        text.chars().all(|letter| letter.is_ascii_hexdigit() || ":.%".contains(letter))
     };
     let digits = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
     if digits {
@@ -218,10 +214,7 @@ mod tests {
     use super::*;
 
     fn address(text: &str, scope: u32) -> Host {
-        Host::Address {
-            address: text.parse().unwrap(),
-            scope,
-        }
+        Host::Address { address: text.parse().unwrap(), scope }
     }
 
     fn parse(text: &str) -> Result<Host, String> {
@@ -238,10 +231,7 @@ mod tests {
             ("[fe80::1%1]", address("fe80::1", 1)),
             ("fe80::1%lo", address("fe80::1", 1)),
             ("nas", Host::Name("nas".into())),
-            (
-                "nas_2.example-net.org.",
-                Host::Name("nas_2.example-net.org.".into()),
-            ),
+            ("nas_2.example-net.org.", Host::Name("nas_2.example-net.org.".into())),
         ];
         for (text, host) in table {
             assert_eq!(parse(text), Ok(host), "{text}");
@@ -278,19 +268,13 @@ mod tests {
         for row in NO_HOSTS.trim_start_matches('\n').lines() {
             let (typed, message) = row.trim_start().split_once("| ").unwrap();
             let message = message
-                .replace(
-                    "SSH",
-                    "start \"ufx recv --dir DIR\" there and give the host alone",
-                )
+                .replace("SSH", "start \"ufx recv --dir DIR\" there and give the host alone")
                 .replace("BRACKETS", "brackets hold an IPv6 address, as in [fd00::1]")
                 .replace("LAST", "HOST comes last: ufx send PATH... HOST");
             assert_eq!(parse(typed.trim_end()), Err(message), "{typed:?}");
         }
         let colored = parse("a\u{1b}[31m").unwrap_err();
-        assert!(
-            colored.starts_with(r"a\x1b[31m: is not a host"),
-            "{colored}"
-        );
+        assert!(colored.starts_with(r"a\x1b[31m: is not a host"), "{colored}");
     }
 
     #[test]

@@ -90,12 +90,7 @@ pub struct Failure {
 impl Failure {
     /// A failure without advice; `what` and `why` become one sentence.
     pub fn new(outcome: Outcome, what: impl Into<String>, why: impl Into<String>) -> Failure {
-        Failure {
-            outcome,
-            what: what.into(),
-            why: why.into(),
-            next_step: None,
-        }
+        Failure { outcome, what: what.into(), why: why.into(), next_step: None }
     }
 
     /// A mistake on the command line.
@@ -146,10 +141,7 @@ mod tests {
         ];
         for (outcome, code) in table {
             assert_eq!(Exit::from(outcome).code(), code, "{outcome:?}");
-            assert!(
-                EXIT_CODES_HELP.contains(&code.to_string()),
-                "help lacks {code}"
-            );
+            assert!(EXIT_CODES_HELP.contains(&code.to_string()), "help lacks {code}");
         }
     }
 

@@ -30,14 +30,8 @@ use output::{Console, Verbosity};
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let exit = match Arguments::try_parse_from(&arguments) {
-        Ok(Arguments {
-            command: Command::Send(typed),
-            ..
-        }) => send::run(&typed),
-        Ok(Arguments {
-            command: Command::Recv(typed),
-            ..
-        }) => recv::run(&typed),
+        Ok(Arguments { command: Command::Send(typed), .. }) => send::run(&typed),
+        Ok(Arguments { command: Command::Recv(typed), .. }) => recv::run(&typed),
         Err(error) if !error.use_stderr() => {
             // Help or version was asked for. A reader who went away does not matter.
             let _ = error.print();
@@ -82,10 +76,7 @@ fn usage_failure(command: Option<&str>, error: &clap::Error) -> Failure {
             let paragraph = rendered.split("\n\n").next().unwrap_or_default();
             let words: Vec<&str> = paragraph.split_whitespace().collect();
             let sentence = words.join(" ");
-            let sentence = sentence
-                .strip_prefix("error: ")
-                .unwrap_or(&sentence)
-                .to_owned();
+            let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence).to_owned();
             Failure::usage("", sentence).advise(help)
         }
     }

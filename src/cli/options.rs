@@ -117,10 +117,7 @@ impl RecvOptions {
     /// The first value that makes no sense, with the range or the forms it should have.
     pub fn resolve(typed: &RecvArguments) -> Result<RecvOptions, Failure> {
         let port = parse_port(&typed.port, 0..=65_535)?;
-        let bind = typed
-            .bind
-            .as_deref()
-            .map(|bind| destination::parse_bind(bind, port));
+        let bind = typed.bind.as_deref().map(|bind| destination::parse_bind(bind, port));
         let mut allow = Vec::new();
         for network in &typed.allow {
             allow.extend(parse_allow(network)?);
@@ -181,10 +178,8 @@ fn check_path(path: &OsStr) -> Result<(), Failure> {
         return Err(Failure::usage("", "a PATH is empty").advise("\".\" is the current directory"));
     }
     if bytes == b"-" {
-        return Err(
-            Failure::usage("-", "sending standard input is not built yet")
-                .advise("put it into a file first; a file called \"-\" is ./-"),
-        );
+        return Err(Failure::usage("-", "sending standard input is not built yet")
+            .advise("put it into a file first; a file called \"-\" is ./-"));
     }
     if bytes.iter().all(|byte| *byte == b'/') {
         return Err(
@@ -196,10 +191,7 @@ fn check_path(path: &OsStr) -> Result<(), Failure> {
 
 /// A mistake in the value of an option.
 fn refuse(option: &str, typed: &str, why: &str) -> Failure {
-    Failure::usage(
-        format!("{option} {}", output::escape_name(typed.as_bytes())),
-        why,
-    )
+    Failure::usage(format!("{option} {}", output::escape_name(typed.as_bytes())), why)
 }
 
 fn parse_port(typed: &str, range: RangeInclusive<u64>) -> Result<u16, Failure> {
@@ -238,14 +230,9 @@ fn parse_duration(
 /// A network, one address, or `any`.
 fn parse_allow(typed: &str) -> Result<Vec<IpNet>, Failure> {
     if typed == "any" {
-        return Ok(vec![
-            IpNet::V4(Ipv4Net::default()),
-            IpNet::V6(Ipv6Net::default()),
-        ]);
+        return Ok(vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]);
     }
-    let address = typed
-        .parse::<IpAddr>()
-        .map(|address| IpNet::from(address.to_canonical()));
+    let address = typed.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
     match address.or_else(|_| typed.parse::<IpNet>()) {
         Ok(network) => Ok(vec![network.trunc()]),
         Err(_) => Err(refuse(
@@ -288,10 +275,7 @@ mod tests {
         assert_eq!(options.wait, defaults::WAIT);
         assert_eq!(options.timeout, defaults::TIMEOUT);
         assert_eq!(options.offload, Offload::default());
-        assert_eq!(
-            (options.rate_bits_per_second, options.mtu_bytes),
-            (None, None)
-        );
+        assert_eq!((options.rate_bits_per_second, options.mtu_bytes), (None, None));
         let options = recv("--once").unwrap();
         assert_eq!((options.bind, options.port), (None, defaults::PORT));
         assert_eq!(options.dir, PathBuf::from("."));

@@ -39,20 +39,13 @@ pub struct Console {
 impl Console {
     /// A console without a live line (`progress` adds one).
     pub fn new(verbosity: Verbosity, json: bool) -> Console {
-        Console {
-            verbosity,
-            json,
-            bar: ProgressBar::hidden(),
-        }
+        Console { verbosity, json, bar: ProgressBar::hidden() }
     }
 
     /// The same console, over a live line.
     #[must_use]
     pub fn with_bar(&self, bar: ProgressBar) -> Console {
-        Console {
-            bar,
-            ..self.clone()
-        }
+        Console { bar, ..self.clone() }
     }
 
     /// Says what went wrong; `-q` does not silence it.
@@ -115,16 +108,8 @@ impl Console {
         match self.print_json(&report) {
             Ok(()) => exit,
             Err(error) => {
-                self.error(&Failure::new(
-                    Outcome::Failed,
-                    "standard output",
-                    error.to_string(),
-                ));
-                if exit == Exit::Success {
-                    Exit::Other
-                } else {
-                    exit
-                }
+                self.error(&Failure::new(Outcome::Failed, "standard output", error.to_string()));
+                if exit == Exit::Success { Exit::Other } else { exit }
             }
         }
     }
@@ -159,20 +144,14 @@ fn closing_lines(report: &Report, verbosity: Verbosity) -> Vec<String> {
 }
 
 fn push_names(lines: &mut Vec<String>, what: &str, names: &[Named], verbosity: Verbosity) {
-    let limit = if verbosity >= Verbosity::Verbose {
-        usize::MAX
-    } else {
-        NAMES_SHOWN_MAX
-    };
+    let limit = if verbosity >= Verbosity::Verbose { usize::MAX } else { NAMES_SHOWN_MAX };
     for named in names.iter().take(limit) {
         let path = escape_name(named.path.as_bytes());
         lines.push(format!("ufx: {what}{path}: {}", named.reason));
     }
     let rest = names.len().saturating_sub(limit);
     if rest > 0 {
-        lines.push(format!(
-            "ufx: {what}{rest} more (-v or --json names them all)"
-        ));
+        lines.push(format!("ufx: {what}{rest} more (-v or --json names them all)"));
     }
 }
 
@@ -182,10 +161,7 @@ fn unexplained(report: &Report) -> Option<String> {
         Outcome::Committed | Outcome::Listed => None,
         Outcome::Interrupted => Some("interrupted (run the same command again to go on)".into()),
         Outcome::Terminated => Some("terminated (run the same command again to go on)".into()),
-        _ => Some(format!(
-            "{} not committed",
-            count(report.failed.len() as u64, "file")
-        )),
+        _ => Some(format!("{} not committed", count(report.failed.len() as u64, "file"))),
     }
 }
 
@@ -219,11 +195,9 @@ pub fn summary(report: &Report) -> String {
     if let (Some(resent), Some(sent)) = (report.packets.resent, report.packets.sent) {
         text += &format!(", {} resent", percent(resent, sent));
     }
-    if let (Some(headers), Some(acks), true) = (
-        report.overhead.header_bytes,
-        report.overhead.ack_bytes,
-        report.bytes > 0,
-    ) {
+    if let (Some(headers), Some(acks), true) =
+        (report.overhead.header_bytes, report.overhead.ack_bytes, report.bytes > 0)
+    {
         let (headers, acks) = (percent(headers, report.bytes), percent(acks, report.bytes));
         text += &format!(", overhead {headers} headers + {acks} ACKs");
     }
@@ -256,9 +230,7 @@ pub fn bytes(bytes: u64) -> String {
 
 /// Bits per second in decimal units: `941 Mbit/s`.
 pub fn rate(bits_per_second: u64) -> String {
-    let units = [
-        "bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s", "Pbit/s", "Ebit/s",
-    ];
+    let units = ["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s", "Pbit/s", "Ebit/s"];
     scaled(bits_per_second, units)
 }
 
@@ -274,11 +246,7 @@ fn scaled(value: u64, units: [&str; 7]) -> String {
         }
         number /= 1_000.0;
         unit = larger;
-        decimals = if number < 9.995 {
-            2
-        } else {
-            usize::from(number < 99.95)
-        };
+        decimals = if number < 9.995 { 2 } else { usize::from(number < 99.95) };
     }
     format!("{} {unit}", trimmed(number, decimals))
 }
@@ -294,9 +262,7 @@ fn trimmed(number: f64, decimals: usize) -> String {
 /// A duration: `850 ms`, `12.3 s`, `2 min 05 s`, `1 h 02 min`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
-    let whole = duration
-        .saturating_add(Duration::from_millis(500))
-        .as_secs();
+    let whole = duration.saturating_add(Duration::from_millis(500)).as_secs();
     if seconds == 0.0 {
         "0 s".to_owned()
     } else if seconds < 0.001 {
@@ -358,8 +324,7 @@ pub fn escape_name(name: &[u8]) -> String {
 /// escaped already and for reasons that a peer gave.
 fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    text.chars()
-        .for_each(|letter| push_printable(&mut shown, letter));
+    text.chars().for_each(|letter| push_printable(&mut shown, letter));
     shown
 }
 
@@ -398,10 +363,7 @@ mod tests {
     fn names_cannot_command_a_terminal() {
         let table: [(&[u8], &str); 10] = [
             (b"plain name.txt", "plain name.txt"),
-            (
-                "gr\u{fc}n \u{65e5}\u{672c}.txt".as_bytes(),
-                "gr\u{fc}n \u{65e5}\u{672c}.txt",
-            ),
+            ("gr\u{fc}n \u{65e5}\u{672c}.txt".as_bytes(), "gr\u{fc}n \u{65e5}\u{672c}.txt"),
             (b"a\nb\tc", r"a\x0ab\x09c"),
             (b"\x1b[2J\x07", r"\x1b[2J\x07"),
             (b"\xff\xfe", r"\xff\xfe"),
@@ -409,10 +371,7 @@ mod tests {
             ("\u{9b}31m".as_bytes(), r"\u{9b}31m"),
             ("exe\u{202e}txt".as_bytes(), r"exe\u{202e}txt"),
             (br"poses\x1b", r"poses\\x1b"),
-            (
-                "\u{2066}a\u{2069}\u{feff}\u{2028}".as_bytes(),
-                r"\u{2066}a\u{2069}\u{feff}\u{2028}",
-            ),
+            ("\u{2066}a\u{2069}\u{feff}\u{2028}".as_bytes(), r"\u{2066}a\u{2069}\u{feff}\u{2028}"),
         ];
         for (name, shown) in table {
             assert_eq!(escape_name(name), shown, "{name:?}");
@@ -488,15 +447,8 @@ mod tests {
     #[test]
     fn the_summary_says_how_fast_it_was_and_what_held_it_back() {
         let mut report = finished(Operation::Send);
-        report.packets = Packets {
-            sent: Some(100_000),
-            resent: Some(300),
-            ..Packets::default()
-        };
-        report.overhead = Overhead {
-            header_bytes: Some(15_000_000),
-            ack_bytes: Some(215_000),
-        };
+        report.packets = Packets { sent: Some(100_000), resent: Some(300), ..Packets::default() };
+        report.overhead = Overhead { header_bytes: Some(15_000_000), ack_bytes: Some(215_000) };
         report.limited_by = Some(Limit::ReceiverDisk);
         assert_eq!(
             summary(&report),
@@ -511,10 +463,7 @@ mod tests {
         report.files = 1;
         report.already_there = 3;
         report.peer = Some("10.0.0.7:4242".into());
-        let named = Named {
-            path: b"x".as_slice().into(),
-            reason: "is a socket".into(),
-        };
+        let named = Named { path: b"x".as_slice().into(), reason: "is a socket".into() };
         report.skipped = vec![named.clone(), named];
         assert_eq!(
             summary(&report),
@@ -523,10 +472,7 @@ mod tests {
         );
         report.op = Operation::Send;
         report.result = Outcome::Listed;
-        assert_eq!(
-            summary(&report),
-            "would send 1 file, 1.07 GB, 3 already there, 2 skipped"
-        );
+        assert_eq!(summary(&report), "would send 1 file, 1.07 GB, 3 already there, 2 skipped");
     }
 
     #[test]
@@ -534,21 +480,12 @@ mod tests {
         let mut report = finished(Operation::Send);
         assert_eq!(unexplained(&report), None);
         report.result = Outcome::Partial;
-        report.failed = vec![Named {
-            path: b"x".as_slice().into(),
-            reason: "exists".into(),
-        }];
-        assert_eq!(
-            unexplained(&report).as_deref(),
-            Some("1 file not committed")
-        );
+        report.failed = vec![Named { path: b"x".as_slice().into(), reason: "exists".into() }];
+        assert_eq!(unexplained(&report).as_deref(), Some("1 file not committed"));
     }
 
     fn named(name: &[u8], reason: &str) -> Named {
-        Named {
-            path: name.into(),
-            reason: reason.into(),
-        }
+        Named { path: name.into(), reason: reason.into() }
     }
 
     #[test]
@@ -573,10 +510,7 @@ mod tests {
     fn a_run_that_moved_nothing_says_only_why() {
         let mut report = Report::new(Operation::Send);
         report.error = Some("nas: did not answer".into());
-        assert_eq!(
-            closing_lines(&report, Verbosity::Verbose),
-            ["ufx: nas: did not answer"]
-        );
+        assert_eq!(closing_lines(&report, Verbosity::Verbose), ["ufx: nas: did not answer"]);
     }
 
     #[test]
@@ -585,10 +519,7 @@ mod tests {
         report.skipped = vec![named(b"x", "is a socket"); NAMES_SHOWN_MAX + 5];
         let lines = closing_lines(&report, Verbosity::Normal);
         assert_eq!(lines.len(), NAMES_SHOWN_MAX + 2);
-        assert_eq!(
-            lines[NAMES_SHOWN_MAX],
-            "ufx: skipped 5 more (-v or --json names them all)"
-        );
+        assert_eq!(lines[NAMES_SHOWN_MAX], "ufx: skipped 5 more (-v or --json names them all)");
         let lines = closing_lines(&report, Verbosity::Verbose);
         assert_eq!(lines.len(), NAMES_SHOWN_MAX + 5 + 1);
     }

@@ -71,11 +71,7 @@ impl ProgressSnapshot {
         }));
         parts.push(match self.bytes_total {
             Some(total) => {
-                format!(
-                    "{} of {}",
-                    output::bytes(self.bytes_done),
-                    output::bytes(total)
-                )
+                format!("{} of {}", output::bytes(self.bytes_done), output::bytes(total))
             }
             None => output::bytes(self.bytes_done),
         });
@@ -84,16 +80,11 @@ impl ProgressSnapshot {
             parts.push(format!("waiting for {other_side} ... {seconds} s"));
         } else {
             parts.push(output::rate(self.bytes_per_second.saturating_mul(8)));
-            let left = self
-                .bytes_total
-                .map(|total| total.saturating_sub(self.bytes_done));
+            let left = self.bytes_total.map(|total| total.saturating_sub(self.bytes_done));
             let seconds = left.and_then(|left| left.checked_div(self.bytes_per_second));
             parts.extend(seconds.map(|seconds| {
                 // Never 0 s: that would be a lie until the end.
-                format!(
-                    "{} left",
-                    output::duration(Duration::from_secs(seconds.max(1)))
-                )
+                format!("{} left", output::duration(Duration::from_secs(seconds.max(1))))
             }));
         }
         parts.push(match self.files_total {
@@ -123,10 +114,7 @@ impl Observer {
         }
         self.history.push_back((now, bytes_done));
         while self.history.len() > 2
-            && self
-                .history
-                .get(1)
-                .is_some_and(|(when, _)| now.saturating_sub(*when) >= RATE_WINDOW)
+            && self.history.get(1).is_some_and(|(when, _)| now.saturating_sub(*when) >= RATE_WINDOW)
         {
             self.history.pop_front();
         }
@@ -147,11 +135,7 @@ impl Observer {
         let (since, bytes_then) = self.history.front().copied().unwrap_or((now, bytes_done));
         let seconds = now.saturating_sub(since).as_secs_f64();
         let moved = bytes_done.saturating_sub(bytes_then) as f64;
-        if seconds > 0.0 {
-            (moved / seconds) as u64
-        } else {
-            0
-        }
+        if seconds > 0.0 { (moved / seconds) as u64 } else { 0 }
     }
 }
 
@@ -169,13 +153,7 @@ impl Progress {
     pub fn start(console: &Console, op: Operation, counters: Arc<Counters>) -> (Progress, Console) {
         let json_on_terminal = console.json && io::stdout().is_terminal();
         if console.verbosity == Verbosity::Quiet || json_on_terminal {
-            return (
-                Progress {
-                    bar: ProgressBar::hidden(),
-                    drawer: None,
-                },
-                console.clone(),
-            );
+            return (Progress { bar: ProgressBar::hidden(), drawer: None }, console.clone());
         }
         // indicatif itself hides the bar where stderr is no terminal or TERM is "dumb".
         let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
@@ -190,15 +168,13 @@ impl Progress {
         }
         let (stop, stopped) = mpsc::channel();
         let drawn = bar.clone();
-        let spawned = thread::Builder::new()
-            .name("progress".to_owned())
-            .spawn(move || {
-                let started = Instant::now();
-                let mut observer = Observer::default();
-                while stopped.recv_timeout(REDRAW_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                    drawn.set_message(observer.observe(started.elapsed(), &counters).text(op));
-                }
-            });
+        let spawned = thread::Builder::new().name("progress".to_owned()).spawn(move || {
+            let started = Instant::now();
+            let mut observer = Observer::default();
+            while stopped.recv_timeout(REDRAW_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                drawn.set_message(observer.observe(started.elapsed(), &counters).text(op));
+            }
+        });
         // Without the thread there is no live line, and nothing else is lost.
         let drawer = spawned.ok().map(|thread| (stop, thread));
         (Progress { bar, drawer }, console)
@@ -242,16 +218,9 @@ mod tests {
 
     #[test]
     fn the_line_promises_nothing_while_the_whole_is_not_known() {
-        let snapshot = ProgressSnapshot {
-            files_total: None,
-            bytes_total: None,
-            ..running()
-        };
+        let snapshot = ProgressSnapshot { files_total: None, bytes_total: None, ..running() };
         assert_eq!(snapshot.percent(), None);
-        assert_eq!(
-            snapshot.text(Operation::Send),
-            "450 MB  941 Mbit/s  3 files, still listing"
-        );
+        assert_eq!(snapshot.text(Operation::Send), "450 MB  941 Mbit/s  3 files, still listing");
     }
 
     #[test]
@@ -288,9 +257,7 @@ mod tests {
         let mut observer = Observer::default();
         let mut rate_at = |tenths: u64, bytes: u64| {
             counters.bytes_written.store(bytes, Relaxed);
-            observer
-                .observe(Duration::from_millis(tenths * 100), &counters)
-                .bytes_per_second
+            observer.observe(Duration::from_millis(tenths * 100), &counters).bytes_per_second
         };
         assert_eq!(rate_at(0, 0), 0);
         for tenth in 1..=100 {
@@ -298,10 +265,7 @@ mod tests {
         }
         // Nothing more arrives: after the window has passed, the rate is nothing.
         let rates: Vec<u64> = (101..=131).map(|tenth| rate_at(tenth, 100_000)).collect();
-        assert!(
-            rates.is_sorted_by(|earlier, later| earlier >= later),
-            "{rates:?}"
-        );
+        assert!(rates.is_sorted_by(|earlier, later| earlier >= later), "{rates:?}");
         assert_eq!(rates.last(), Some(&0));
         // A counter that steps back (a file started again) is no negative rate.
         assert_eq!(rate_at(140, 0), 0);
@@ -313,10 +277,7 @@ mod tests {
         let mut observer = Observer::default();
         let mut silence_at = |seconds: u64, packets: u64| {
             counters.packets_heard.store(packets, Relaxed);
-            observer
-                .observe(Duration::from_secs(seconds), &counters)
-                .silence
-                .as_secs()
+            observer.observe(Duration::from_secs(seconds), &counters).silence.as_secs()
         };
         assert_eq!(silence_at(1, 5), 0);
         assert_eq!(silence_at(4, 5), 3);

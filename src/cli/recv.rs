@@ -17,9 +17,5 @@ pub fn run(typed: &RecvArguments) -> Exit {
 /// Receives until told to stop.
 fn serve(options: &RecvOptions, console: &Console) -> Result<(), Failure> {
     console.detail(&format!("receiving into {:?}", options.dir));
-    Err(Failure::new(
-        Outcome::Failed,
-        "recv",
-        "this build cannot transfer anything yet",
-    ))
+    Err(Failure::new(Outcome::Failed, "recv", "this build cannot transfer anything yet"))
 }

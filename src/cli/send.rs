@@ -20,9 +20,5 @@ fn transfer(options: &SendOptions, console: &Console, report: &mut Report) -> Re
     let addresses = options.host.resolve(options.port)?;
     report.peer = addresses.first().map(ToString::to_string);
     console.detail(&format!("trying {addresses:?}"));
-    Err(Failure::new(
-        Outcome::Failed,
-        "send",
-        "this build cannot transfer anything yet",
-    ))
+    Err(Failure::new(Outcome::Failed, "send", "this build cannot transfer anything yet"))
 }

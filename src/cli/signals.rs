@@ -92,10 +92,7 @@ mod tests {
         }
         // The same test in a process of its own, as it ends there.
         let child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "cli::signals::tests::the_second_signal_ends_the_program_at_once",
-            ])
+            .args(["--exact", "cli::signals::tests::the_second_signal_ends_the_program_at_once"])
             .env(IN_CHILD, "1")
             .output()
             .unwrap();

@@ -79,25 +79,17 @@ pub fn parse_duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Du
     let (number, unit) = split_unit(text).ok_or(forms)?;
     let scale = scale_of(&DURATION_UNITS, unit).ok_or(forms)?;
     let duration = number.times(scale).map(Duration::from_nanos);
-    duration
-        .filter(|duration| range.contains(duration))
-        .ok_or_else(|| {
-            let (lowest, highest) = (
-                output::duration(*range.start()),
-                output::duration(*range.end()),
-            );
-            format!("a time here is from {lowest} to {highest}")
-        })
+    duration.filter(|duration| range.contains(duration)).ok_or_else(|| {
+        let (lowest, highest) = (output::duration(*range.start()), output::duration(*range.end()));
+        format!("a time here is from {lowest} to {highest}")
+    })
 }
 
 /// Parses a plain number.
 pub fn parse_integer(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
     // `parse` alone would take a sign.
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text
-        .parse()
-        .ok()
-        .filter(|number| digits && range.contains(number));
+    let number = text.parse().ok().filter(|number| digits && range.contains(number));
     number.ok_or_else(|| format!("must be a number from {} to {}", range.start(), range.end()))
 }
 
@@ -137,10 +129,7 @@ fn split_unit(text: &str) -> Option<(Decimal, &str)> {
 }
 
 fn scale_of(units: &[Unit], unit: &str) -> Option<u64> {
-    units
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .map(|(_, scale)| *scale)
+    units.iter().find(|(name, _)| *name == unit).map(|(_, scale)| *scale)
 }
 
 /// The worth of a prefix with a unit of rate, in bits per second.
@@ -201,10 +190,7 @@ mod tests {
         ];
         for text in table {
             let error = parse_rate(text, &RATE_RANGE).unwrap_err();
-            assert!(
-                error.starts_with("a rate looks like 100M"),
-                "{text}: {error}"
-            );
+            assert!(error.starts_with("a rate looks like 100M"), "{text}: {error}");
         }
     }
 
@@ -230,10 +216,7 @@ mod tests {
         }
         for text in ["", "64K", "64k", "10Mbit", "ten"] {
             let error = parse_size(text, &ANY).unwrap_err();
-            assert!(
-                error.starts_with("a size looks like 65536"),
-                "{text}: {error}"
-            );
+            assert!(error.starts_with("a size looks like 65536"), "{text}: {error}");
         }
         let error = parse_size("1kB", &BUFFER_RANGE).unwrap_err();
         assert_eq!(error, "a size here is from 4.1 kB to 1.07 GB");
@@ -268,16 +251,7 @@ mod tests {
     fn an_integer_is_digits_within_its_range() {
         assert_eq!(parse_integer("8390", &(1..=65_535)), Ok(8_390));
         assert_eq!(parse_integer("007", &(1..=65_535)), Ok(7));
-        for text in [
-            "",
-            "0",
-            "65536",
-            "+5",
-            "-5",
-            "5 ",
-            "99999999999999999999",
-            "http",
-        ] {
+        for text in ["", "0", "65536", "+5", "-5", "5 ", "99999999999999999999", "http"] {
             let error = parse_integer(text, &(1..=65_535)).unwrap_err();
             assert_eq!(error, "must be a number from 1 to 65535", "{text}");
         }

@@ -102,10 +102,7 @@ pub struct Sending {
 impl Sending {
     /// A socket whose UDP_SEGMENT was never set, sending by `offload` or what is below it.
     pub fn new(offload: Offload) -> Sending {
-        Sending {
-            offload,
-            segment_bytes: 0,
-        }
+        Sending { offload, segment_bytes: 0 }
     }
 
     /// The means in use; falls when the kernel or the path refuses a better one.
@@ -140,9 +137,7 @@ impl Sending {
             match errno {
                 Errno::INTR => {}
                 Errno::AGAIN | Errno::NOBUFS => {
-                    return SendOutcome::WouldBlock {
-                        sent: done / segment_bytes,
-                    };
+                    return SendOutcome::WouldBlock { sent: done / segment_bytes };
                 }
                 Errno::MSGSIZE => return SendOutcome::TooBig,
                 // What the kernel had noted of an earlier datagram; this one did not leave.
@@ -182,10 +177,7 @@ impl Sending {
         to: &SockAddr,
         from: Option<(IpAddr, u32)>,
     ) -> SendOutcome {
-        debug_assert_eq!(
-            self.segment_bytes, 0,
-            "only connected sockets send segments"
-        );
+        debug_assert_eq!(self.segment_bytes, 0, "only connected sockets send segments");
         // Once more for an interruption, and once for a note about an earlier datagram.
         let mut refused = false;
         for _ in 0..3 {
@@ -199,13 +191,7 @@ impl Sending {
                 Err(errno) => return SendOutcome::Lost { errno },
             }
         }
-        SendOutcome::Lost {
-            errno: if refused {
-                Errno::CONNREFUSED
-            } else {
-                Errno::INTR
-            },
-        }
+        SendOutcome::Lost { errno: if refused { Errno::CONNREFUSED } else { Errno::INTR } }
     }
 
     /// The bytes that one call may be given: whole datagrams, one of any size.
@@ -324,13 +310,7 @@ impl Receiving {
             Offload::Segmentation | Offload::Batch => ReceiveMode::Batched { batches: 0 },
             Offload::Single => ReceiveMode::Single,
         };
-        Receiving {
-            mode,
-            merges,
-            slot_bytes: SLOT_BYTES_MIN,
-            port,
-            cut: 0,
-        }
+        Receiving { mode, merges, slot_bytes: SLOT_BYTES_MIN, port, cut: 0 }
     }
 
     /// The means in use at the moment; changes with what the path merges.
@@ -398,9 +378,7 @@ impl Receiving {
     /// that was cut is lost, but the next one of its size finds a larger slot.
     fn note(&mut self, buffer: &mut Buffer, start: usize, room: usize, message: sys::Message) {
         let segment_bytes = message.segment_bytes.unwrap_or(message.length);
-        let largest = segment_bytes
-            .next_multiple_of(64)
-            .clamp(SLOT_BYTES_MIN, RECEIVE_BYTES);
+        let largest = segment_bytes.next_multiple_of(64).clamp(SLOT_BYTES_MIN, RECEIVE_BYTES);
         self.slot_bytes = self.slot_bytes.max(largest);
         if message.length > room {
             self.cut += 1;
@@ -412,9 +390,7 @@ impl Receiving {
             length: message.length,
             segment_bytes: segment_bytes.max(1),
             from,
-            to: message
-                .to
-                .map(|(address, scope)| local_address(address, self.port, scope)),
+            to: message.to.map(|(address, scope)| local_address(address, self.port, scope)),
             // The two lowest bits are ECN; both set say "congestion experienced".
             congestion_experienced: message.traffic_class & 0b11 == 0b11,
         });
@@ -483,10 +459,7 @@ mod tests {
 
     /// A sender connected to a receiver on the loopback address `ip`.
     fn pair(ip: &str, sending: Offload, receiving: Offload) -> (Socket, Socket) {
-        let options = |offload| SocketOptions {
-            offload,
-            ..SocketOptions::default()
-        };
+        let options = |offload| SocketOptions { offload, ..SocketOptions::default() };
         let ip: IpAddr = ip.parse().unwrap();
         let receiver = Socket::listen((ip, 0).into(), &options(receiving)).unwrap();
         let sender = Socket::connect(receiver.local_address(), &options(sending)).unwrap();
@@ -496,12 +469,7 @@ mod tests {
     /// Waits until `socket` has a datagram or an error to report.
     fn await_ready(socket: &Socket) {
         let mut ready = Vec::new();
-        wait(
-            &[Interest::Read(socket.as_fd())],
-            Some(PATIENCE),
-            &mut ready,
-        )
-        .unwrap();
+        wait(&[Interest::Read(socket.as_fd())], Some(PATIENCE), &mut ready).unwrap();
         assert_eq!(ready, [0], "nothing came");
     }
 
@@ -524,17 +492,8 @@ mod tests {
                         return datagrams;
                     }
                     let mut ready = Vec::new();
-                    wait(
-                        &[Interest::Read(socket.as_fd())],
-                        Some(PATIENCE),
-                        &mut ready,
-                    )
-                    .unwrap();
-                    assert!(
-                        !ready.is_empty(),
-                        "{} of {count} datagrams came",
-                        datagrams.len()
-                    );
+                    wait(&[Interest::Read(socket.as_fd())], Some(PATIENCE), &mut ready).unwrap();
+                    assert!(!ready.is_empty(), "{} of {count} datagrams came", datagrams.len());
                 }
                 outcome => panic!("{outcome:?}"),
             }
@@ -543,10 +502,7 @@ mod tests {
 
     /// Different bytes at every position, so that swapped or shifted datagrams are noticed.
     fn pattern(length: usize) -> Vec<u8> {
-        (0..length as u32)
-            .flat_map(|word| word.to_be_bytes())
-            .take(length)
-            .collect()
+        (0..length as u32).flat_map(|word| word.to_be_bytes()).take(length).collect()
     }
 
     #[test]
@@ -596,10 +552,7 @@ mod tests {
         let mut expected = Vec::new();
         for segment_bytes in [100, 400, 90, 1_300] {
             let segments = pattern(10 * segment_bytes);
-            assert_eq!(
-                sender.send_segments(&segments, segment_bytes),
-                SendOutcome::Sent
-            );
+            assert_eq!(sender.send_segments(&segments, segment_bytes), SendOutcome::Sent);
             assert_eq!(sender.send(&long), SendOutcome::Sent);
             assert_eq!(sender.send(&short), SendOutcome::Sent);
             expected.extend(segments.chunks(segment_bytes).map(<[u8]>::to_vec));
@@ -614,10 +567,7 @@ mod tests {
             pair("127.0.0.1", Offload::Segmentation, Offload::Segmentation);
         let bytes = pattern(150 * 10 + 3);
         assert_eq!(sender.send_segments(&bytes, 10), SendOutcome::Sent);
-        assert_eq!(
-            receive(&mut receiver, 151),
-            bytes.chunks(10).collect::<Vec<_>>()
-        );
+        assert_eq!(receive(&mut receiver, 151), bytes.chunks(10).collect::<Vec<_>>());
         assert_eq!(sender.send_offload(), Offload::Segmentation);
     }
 
@@ -628,10 +578,7 @@ mod tests {
         sys::set_option(sender.as_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
         let bytes = pattern(20 * 1_400);
         assert_eq!(sender.send_segments(&bytes, 1_400), SendOutcome::Sent);
-        assert_eq!(
-            receive(&mut receiver, 20),
-            bytes.chunks(1_400).collect::<Vec<_>>()
-        );
+        assert_eq!(receive(&mut receiver, 20), bytes.chunks(1_400).collect::<Vec<_>>());
         assert_eq!(sender.send_offload(), Offload::Batch);
     }
 
@@ -661,11 +608,7 @@ mod tests {
                 }
             }
             assert!(waits > 0);
-            assert_eq!(
-                received,
-                bytes.chunks(100).collect::<Vec<_>>(),
-                "{offload:?}"
-            );
+            assert_eq!(received, bytes.chunks(100).collect::<Vec<_>>(), "{offload:?}");
         }
     }
 
@@ -676,10 +619,7 @@ mod tests {
                 // Connected elsewhere: it takes nothing of ours, and nobody else gets its port.
                 let absent = UdpSocket::bind((ip, 0)).unwrap();
                 absent.connect((ip, 9)).unwrap();
-                let options = SocketOptions {
-                    offload,
-                    ..SocketOptions::default()
-                };
+                let options = SocketOptions { offload, ..SocketOptions::default() };
                 let mut socket = Socket::connect(absent.local_addr().unwrap(), &options).unwrap();
                 let mut buffer = BufferPool::new(1, 0).take().unwrap();
 
@@ -704,11 +644,7 @@ mod tests {
                 let (mut sender, mut receiver) = pair(ip, offload, Offload::Segmentation);
                 let bytes = pattern(2 * 65_536);
                 assert_eq!(sender.send(&bytes[..65_536]), SendOutcome::TooBig, "{ip}");
-                assert_eq!(
-                    sender.send_segments(&bytes, 65_528),
-                    SendOutcome::TooBig,
-                    "{ip}"
-                );
+                assert_eq!(sender.send_segments(&bytes, 65_528), SendOutcome::TooBig, "{ip}");
                 assert_eq!(sender.send(&bytes[..bytes_max]), SendOutcome::Sent, "{ip}");
                 assert_eq!(receive(&mut receiver, 1), [&bytes[..bytes_max]]);
                 assert_eq!(sender.send_offload(), offload);
@@ -722,10 +658,7 @@ mod tests {
         let long = pattern(9_000);
         let mut buffer = BufferPool::new(1, 0).take().unwrap();
         sender.send(&long);
-        assert_eq!(
-            receiver.receive(&mut buffer),
-            ReceiveOutcome::Received { datagrams: 0 }
-        );
+        assert_eq!(receiver.receive(&mut buffer), ReceiveOutcome::Received { datagrams: 0 });
         assert_eq!(receiver.cut(), 1);
 
         sender.send(b"short");
@@ -756,10 +689,7 @@ mod tests {
         while receiver.receive_offload() == Offload::Batch {
             bytes[0] ^= 1;
             sender.send_segments(&bytes, 1_400);
-            assert_eq!(
-                receive(&mut receiver, 16),
-                bytes.chunks(1_400).collect::<Vec<_>>()
-            );
+            assert_eq!(receive(&mut receiver, 16), bytes.chunks(1_400).collect::<Vec<_>>());
             bursts += 1;
             assert!(bursts <= BATCHES_PER_TRIAL, "merging is not tried again");
         }

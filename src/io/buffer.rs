@@ -77,14 +77,8 @@ impl BufferPool {
     /// A pool of at most `buffers_max` buffers of `slab_bytes` each, raised to the room that one
     /// receive needs. Memory is allocated when a buffer is first taken.
     pub fn new(buffers_max: usize, slab_bytes: usize) -> BufferPool {
-        let stock = Stock {
-            free: Vec::with_capacity(buffers_max),
-            unmade: buffers_max,
-        };
-        BufferPool {
-            stock: Arc::new(Mutex::new(stock)),
-            slab_bytes: slab_bytes.max(RECEIVE_BYTES),
-        }
+        let stock = Stock { free: Vec::with_capacity(buffers_max), unmade: buffers_max };
+        BufferPool { stock: Arc::new(Mutex::new(stock)), slab_bytes: slab_bytes.max(RECEIVE_BYTES) }
     }
 
     /// An empty buffer, or `None` when all are in use: then the writers are behind.
@@ -103,11 +97,7 @@ impl BufferPool {
             None => return None,
         };
         drop(stock);
-        Some(Buffer {
-            storage,
-            filled: 0,
-            home: Arc::clone(&self.stock),
-        })
+        Some(Buffer { storage, filled: 0, home: Arc::clone(&self.stock) })
     }
 
     /// How many buffers can be taken now.
@@ -154,17 +144,10 @@ impl Buffer {
     pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
         self.storage.arrivals.iter().flat_map(|arrival| {
             let bytes = &self.storage.slab[arrival.start..arrival.start + arrival.length];
-            bytes
-                .chunks(arrival.segment_bytes)
-                .enumerate()
-                .map(move |(position, bytes)| {
-                    let start = arrival.start + position * arrival.segment_bytes;
-                    Datagram {
-                        bytes,
-                        range: start..start + bytes.len(),
-                        arrival,
-                    }
-                })
+            bytes.chunks(arrival.segment_bytes).enumerate().map(move |(position, bytes)| {
+                let start = arrival.start + position * arrival.segment_bytes;
+                Datagram { bytes, range: start..start + bytes.len(), arrival }
+            })
         })
     }
 
@@ -212,14 +195,7 @@ mod tests {
 
     fn arrival(start: usize, length: usize, segment_bytes: usize) -> Arrival {
         let from = "127.0.0.1:1".parse().unwrap();
-        Arrival {
-            start,
-            length,
-            segment_bytes,
-            from,
-            to: None,
-            congestion_experienced: false,
-        }
+        Arrival { start, length, segment_bytes, from, to: None, congestion_experienced: false }
     }
 
     #[test]

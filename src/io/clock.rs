@@ -13,9 +13,7 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts now, at [`Time::ZERO`].
     pub fn start() -> Clock {
-        Clock {
-            start: Instant::now(),
-        }
+        Clock { start: Instant::now() }
     }
 
     /// The time since the clock started.

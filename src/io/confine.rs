@@ -127,11 +127,7 @@ impl Root {
         match DirBuilder::new().create(path) {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                 let action = "create the directory";
-                Err(FileError::Io {
-                    action,
-                    path: escape_path(path),
-                    source,
-                })
+                Err(FileError::Io { action, path: escape_path(path), source })
             }
             _ => Root::open(path),
         }
@@ -147,11 +143,7 @@ impl Root {
 
     /// The same, with another number of open directories kept.
     pub(super) fn keeping(path: &Path, directories_kept: usize) -> Result<Root, FileError> {
-        let lookup = if openat2_works() {
-            Lookup::Kernel
-        } else {
-            Lookup::Steps
-        };
+        let lookup = if openat2_works() { Lookup::Kernel } else { Lookup::Steps };
         Root::with(path, lookup, directories_kept)
     }
 
@@ -221,9 +213,9 @@ impl Root {
     ) -> Result<T, FileError> {
         let (directory, leaf) = path.split();
         let parent = self.directory_at(directory).map_err(|errno| match errno {
-            Errno::LOOP | Errno::NOTDIR | Errno::XDEV => FileError::Blocked {
-                path: self.shown(path),
-            },
+            Errno::LOOP | Errno::NOTDIR | Errno::XDEV => {
+                FileError::Blocked { path: self.shown(path) }
+            }
             errno => io_error("reach the directory of", self.shown(path), errno),
         })?;
         let mut outcome = operation(&parent, leaf);
@@ -260,11 +252,7 @@ impl Root {
 
 /// The form of an error of rustix with its path.
 pub(super) fn io_error(action: &'static str, path: String, errno: Errno) -> FileError {
-    FileError::Io {
-        action,
-        path,
-        source: errno.into(),
-    }
+    FileError::Io { action, path, source: errno.into() }
 }
 
 /// For directories that are only walked through and created in. O_PATH needs no permission to
@@ -334,10 +322,7 @@ mod tests {
         Root::create(&wanted).unwrap();
 
         let error = Root::create(&place.path().join("a/b")).unwrap_err();
-        assert!(
-            error.to_string().contains("cannot create the directory"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("cannot create the directory"), "{error}");
         fs::write(place.path().join("file"), "").unwrap();
         assert!(Root::create(&place.path().join("file")).is_err());
     }
@@ -355,18 +340,10 @@ mod tests {
 
         for lookup in LOOKUPS {
             let root = Root::with(place.path(), lookup, 8).unwrap();
-            for name in [
-                "absolute/x",
-                "relative/x",
-                "magic/x",
-                "absolute/sub/x",
-                "real/deep/sub/x",
-            ] {
+            for name in ["absolute/x", "relative/x", "magic/x", "absolute/sub/x", "real/deep/sub/x"]
+            {
                 let error = create_file(&root, name).unwrap_err();
-                assert!(
-                    matches!(error, FileError::Blocked { .. }),
-                    "{lookup:?} {error}"
-                );
+                assert!(matches!(error, FileError::Blocked { .. }), "{lookup:?} {error}");
                 assert!(root.stat(&path(name)).is_err());
             }
             let inside = format!("real/sub/{lookup:?}");

@@ -16,10 +16,7 @@ impl Timestamp {
     /// The time `seconds` plus `nanoseconds`; `None` from one whole second of nanoseconds on,
     /// where the kernel gives some values another meaning ("now", "leave it").
     pub fn new(seconds: i64, nanoseconds: u32) -> Option<Timestamp> {
-        (nanoseconds < 1_000_000_000).then_some(Timestamp {
-            seconds,
-            nanoseconds,
-        })
+        (nanoseconds < 1_000_000_000).then_some(Timestamp { seconds, nanoseconds })
     }
 
     /// Whole seconds since 1970.
@@ -34,31 +31,19 @@ impl Timestamp {
 
     /// The time of the last change of content.
     pub fn modified(stat: &Stat) -> Timestamp {
-        Timestamp {
-            seconds: stat.st_mtime,
-            nanoseconds: stat.st_mtime_nsec as u32,
-        }
+        Timestamp { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 }
     }
 
     /// The time of the last change of content or of anything else about the file.
     pub fn changed(stat: &Stat) -> Timestamp {
-        Timestamp {
-            seconds: stat.st_ctime,
-            nanoseconds: stat.st_ctime_nsec as u32,
-        }
+        Timestamp { seconds: stat.st_ctime, nanoseconds: stat.st_ctime_nsec as u32 }
     }
 
     /// What the kernel takes to set this as modification time and leave the access time alone.
     pub(super) fn as_modification(self) -> Timestamps {
         Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT,
-            },
-            last_modification: Timespec {
-                tv_sec: self.seconds,
-                tv_nsec: self.nanoseconds.into(),
-            },
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: self.seconds, tv_nsec: self.nanoseconds.into() },
         }
     }
 }
@@ -114,10 +99,7 @@ pub(super) fn size_of(stat: &Stat) -> u64 {
 /// Whether parts of the file may be holes. Only a hint: compressed files look the same.
 pub(super) fn may_have_holes(stat: &Stat) -> bool {
     // st_blocks counts in 512 bytes on Linux, whatever the block size of the file system.
-    u64::try_from(stat.st_blocks)
-        .unwrap_or(0)
-        .saturating_mul(512)
-        < size_of(stat)
+    u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size_of(stat)
 }
 
 /// setuid, setgid and sticky.
@@ -140,25 +122,15 @@ impl ModePolicy {
     pub fn of_process() -> io::Result<ModePolicy> {
         let status = std::fs::read_to_string("/proc/self/status")?;
         let umask = parse_umask(&status).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(ModePolicy {
-            umask,
-            keep_special_bits: false,
-        })
+        Ok(ModePolicy { umask, keep_special_bits: false })
     }
 
     /// The policy where the umask cannot be read: private, which nobody regrets.
-    pub const PRIVATE: ModePolicy = ModePolicy {
-        umask: 0o077,
-        keep_special_bits: false,
-    };
+    pub const PRIVATE: ModePolicy = ModePolicy { umask: 0o077, keep_special_bits: false };
 
     /// The permission bits that a file of the sender's `mode` gets here.
     pub fn apply(&self, mode: u32) -> u32 {
-        let special = if self.keep_special_bits {
-            mode & SPECIAL_BITS
-        } else {
-            0
-        };
+        let special = if self.keep_special_bits { mode & SPECIAL_BITS } else { 0 };
         (mode & 0o777 & !self.umask) | special
     }
 }
@@ -166,9 +138,7 @@ impl ModePolicy {
 /// The line `Umask:` of /proc/self/status. The system call can only read the umask by setting
 /// it, and a file created by another thread in between would be open to everybody.
 fn parse_umask(status: &str) -> Option<u32> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Umask:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
     u32::from_str_radix(line.trim(), 8).ok()
 }
 
@@ -185,24 +155,15 @@ mod tests {
 
     #[test]
     fn special_bits_go_unless_asked_for_and_the_umask_applies() {
-        let plain = ModePolicy {
-            umask: 0o022,
-            keep_special_bits: false,
-        };
+        let plain = ModePolicy { umask: 0o022, keep_special_bits: false };
         assert_eq!(plain.apply(0o107_777), 0o755);
-        let keeping = ModePolicy {
-            umask: 0o027,
-            keep_special_bits: true,
-        };
+        let keeping = ModePolicy { umask: 0o027, keep_special_bits: true };
         assert_eq!(keeping.apply(0o4777), 0o4750);
     }
 
     #[test]
     fn the_umask_is_read_from_the_status_of_the_process() {
-        assert_eq!(
-            parse_umask("Name:\tufx\nUmask:\t0022\nState:\tR\n"),
-            Some(0o022)
-        );
+        assert_eq!(parse_umask("Name:\tufx\nUmask:\t0022\nState:\tR\n"), Some(0o022));
         assert_eq!(parse_umask("Name:\tufx\n"), None);
         assert!(ModePolicy::of_process().is_ok());
     }
@@ -210,35 +171,14 @@ mod tests {
     #[test]
     fn every_field_changes_the_hash_of_an_identity() {
         let time = Timestamp::new(1, 2).unwrap();
-        let identity = Identity {
-            device: 1,
-            inode: 2,
-            size: 3,
-            modified: time,
-            changed: time,
-        };
+        let identity = Identity { device: 1, inode: 2, size: 3, modified: time, changed: time };
         let later = Timestamp::new(1, 3).unwrap();
         for other in [
-            Identity {
-                device: 9,
-                ..identity
-            },
-            Identity {
-                inode: 9,
-                ..identity
-            },
-            Identity {
-                size: 9,
-                ..identity
-            },
-            Identity {
-                modified: later,
-                ..identity
-            },
-            Identity {
-                changed: later,
-                ..identity
-            },
+            Identity { device: 9, ..identity },
+            Identity { inode: 9, ..identity },
+            Identity { size: 9, ..identity },
+            Identity { modified: later, ..identity },
+            Identity { changed: later, ..identity },
         ] {
             assert_ne!(identity.hash64(), other.hash64());
         }

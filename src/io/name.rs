@@ -228,22 +228,14 @@ mod tests {
             (b"a/./b", NameError::Dots),
             (b"a\0b", NameError::Nul),
             (b"\0", NameError::Nul),
-            (
-                &[b'n'; COMPONENT_BYTES_MAX + 1],
-                NameError::ComponentTooLong,
-            ),
+            (&[b'n'; COMPONENT_BYTES_MAX + 1], NameError::ComponentTooLong),
             (&[b'n'; PATH_BYTES_MAX + 1], NameError::PathTooLong),
             (deep.as_bytes(), NameError::TooDeep),
             (b".ufx-0123456789abcdef.part", NameError::Reserved),
             (b"a/.ufx-0123456789ABCDEF.part/b", NameError::Reserved),
         ];
         for (bytes, reason) in table {
-            assert_eq!(
-                RelativePath::parse(bytes),
-                Err(*reason),
-                "{}",
-                Escaped(bytes)
-            );
+            assert_eq!(RelativePath::parse(bytes), Err(*reason), "{}", Escaped(bytes));
         }
     }
 
@@ -280,10 +272,7 @@ mod tests {
     fn a_temporary_name_is_one_that_no_sender_may_use() {
         let name = temporary_name(0xfeed);
         assert_eq!(name, ".ufx-000000000000feed.part");
-        assert_eq!(
-            RelativePath::parse(name.as_bytes()),
-            Err(NameError::Reserved)
-        );
+        assert_eq!(RelativePath::parse(name.as_bytes()), Err(NameError::Reserved));
     }
 
     #[test]

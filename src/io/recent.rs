@@ -14,10 +14,7 @@ pub struct Recent<K, V> {
 impl<K, V: Clone> Recent<K, V> {
     /// An empty cache. With a capacity of 0 it never keeps anything.
     pub fn new(capacity: usize) -> Recent<K, V> {
-        Recent {
-            entries: Vec::new(),
-            capacity,
-        }
+        Recent { entries: Vec::new(), capacity }
     }
 
     /// The value under `key`, which thereby becomes the most recent one.

@@ -112,11 +112,8 @@ impl Report {
     pub fn set_seconds(&mut self, seconds: f64) {
         self.seconds = seconds;
         // A float becomes an integer by saturation: no time at all gives no rate, not infinity.
-        self.bytes_per_second = if seconds > 0.0 {
-            (self.bytes as f64 / seconds) as u64
-        } else {
-            0
-        };
+        self.bytes_per_second =
+            if seconds > 0.0 { (self.bytes as f64 / seconds) as u64 } else { 0 };
     }
 }
 
@@ -285,12 +282,7 @@ mod tests {
     #[test]
     fn a_report_has_every_key_even_when_nothing_is_known() {
         let value = json(&Report::new(Operation::Send));
-        let keys: Vec<&str> = value
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
+        let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         let mut expected = vec![
             "op",
             "peer",

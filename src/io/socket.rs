@@ -78,11 +78,7 @@ impl Socket {
     /// A socket that takes anybody's datagrams at `address` and knows which of our addresses each
     /// was sent to. `[::]` takes IPv4 as well. Fails if the port is taken, by us or by others.
     pub fn listen(address: SocketAddr, options: &SocketOptions) -> Result<Socket, SocketError> {
-        let failed = |source| SocketError {
-            action: "listen on",
-            address,
-            source,
-        };
+        let failed = |source| SocketError { action: "listen on", address, source };
         // SO_REUSEPORT, which the sockets of transfers need, would let a second receiver take half
         // of the senders in silence. A bind without it fails instead.
         if address.port() != 0 {
@@ -116,11 +112,7 @@ impl Socket {
         peer: SocketAddr,
         options: &SocketOptions,
     ) -> Result<Socket, SocketError> {
-        let failed = |source| SocketError {
-            action: "accept",
-            address: peer,
-            source,
-        };
+        let failed = |source| SocketError { action: "accept", address: peer, source };
         let inner = open(local).map_err(failed)?;
         let granted = set_up(&inner, local, options).map_err(failed)?;
         inner.set_reuse_port(true).map_err(failed)?;
@@ -132,11 +124,7 @@ impl Socket {
     /// A socket that talks to `peer` only, from a port of the kernel's choice. Whether somebody
     /// listens there is not known yet.
     pub fn connect(peer: SocketAddr, options: &SocketOptions) -> Result<Socket, SocketError> {
-        let failed = |source| SocketError {
-            action: "reach",
-            address: peer,
-            source,
-        };
+        let failed = |source| SocketError { action: "reach", address: peer, source };
         let inner = open(peer).map_err(failed)?;
         let granted = set_up(&inner, peer, options).map_err(failed)?;
         inner.connect(&peer.into()).map_err(failed)?;
@@ -149,20 +137,10 @@ impl Socket {
         granted: Granted,
         options: &SocketOptions,
     ) -> io::Result<Socket> {
-        let local = inner
-            .local_addr()?
-            .as_socket()
-            .ok_or(io::ErrorKind::Unsupported)?;
+        let local = inner.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         let receiving = Receiving::new(inner.as_fd(), options.offload, local.port());
         let sending = Sending::new(options.offload);
-        Ok(Socket {
-            inner,
-            local,
-            peer,
-            granted,
-            sending,
-            receiving,
-        })
+        Ok(Socket { inner, local, peer, granted, sending, receiving })
     }
 
     /// Our address; `[::]` or `0.0.0.0` where the socket listens on all of them.
@@ -217,8 +195,7 @@ impl Socket {
     /// # Panics
     /// If `segment_bytes` is zero.
     pub fn send_segments(&mut self, datagrams: &[u8], segment_bytes: usize) -> SendOutcome {
-        self.sending
-            .send_segments(self.inner.as_fd(), datagrams, segment_bytes)
+        self.sending.send_segments(self.inner.as_fd(), datagrams, segment_bytes)
     }
 
     /// Sends one datagram from a listening socket to `to`, leaving from our address `from`
@@ -239,8 +216,7 @@ impl Socket {
             SocketAddr::V6(to) => to.into(),
             SocketAddr::V4(to) => SocketAddr::new(in_family((*to.ip()).into(), family), to.port()),
         };
-        self.sending
-            .send_to(self.inner.as_fd(), datagram, &SockAddr::from(to), from)
+        self.sending.send_to(self.inner.as_fd(), datagram, &SockAddr::from(to), from)
     }
 
     /// Receives what one system call brings into `buffer`, behind what it holds already.
@@ -264,11 +240,8 @@ pub fn on_link(address: IpAddr) -> io::Result<bool> {
 
 /// A socket of the family of `address`; for `[::]` one that takes IPv4 as well.
 fn open(address: SocketAddr) -> io::Result<socket2::Socket> {
-    let socket = socket2::Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
+    let socket =
+        socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
@@ -285,12 +258,7 @@ fn set_up(
     let fd = socket.as_fd();
     // Don't fragment, and send what we are told to even if it is larger than the path is thought
     // to take: our own probes find that out (RFC 8899). An IPv6 socket may send IPv4.
-    sys::set_option(
-        fd,
-        libc::IPPROTO_IP,
-        libc::IP_MTU_DISCOVER,
-        libc::IP_PMTUDISC_PROBE,
-    )?;
+    sys::set_option(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
     socket.set_recv_tos_v4(true)?;
     if address.is_ipv6() {
         let probe = libc::IPV6_PMTUDISC_PROBE;
@@ -298,18 +266,8 @@ fn set_up(
         sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 1)?;
         socket.set_recv_tclass_v6(true)?;
     }
-    ask_for_buffer(
-        fd,
-        libc::SO_RCVBUFFORCE,
-        libc::SO_RCVBUF,
-        options.receive_buffer_bytes,
-    )?;
-    ask_for_buffer(
-        fd,
-        libc::SO_SNDBUFFORCE,
-        libc::SO_SNDBUF,
-        options.send_buffer_bytes,
-    )?;
+    ask_for_buffer(fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, options.receive_buffer_bytes)?;
+    ask_for_buffer(fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, options.send_buffer_bytes)?;
     Ok(Granted {
         receive_bytes: socket.recv_buffer_size()?,
         send_bytes: socket.send_buffer_size()?,
@@ -345,10 +303,7 @@ fn in_family(address: IpAddr, family: IpAddr) -> IpAddr {
 
 /// Whether the system has no IPv6, or none at the moment.
 fn lacks_family(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
-    )
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
 #[cfg(test)]
@@ -363,10 +318,7 @@ mod tests {
     type Seen = (Vec<u8>, SocketAddr, Option<SocketAddr>);
 
     fn options() -> SocketOptions {
-        SocketOptions {
-            receive_buffer_bytes: 200_000,
-            ..SocketOptions::default()
-        }
+        SocketOptions { receive_buffer_bytes: 200_000, ..SocketOptions::default() }
     }
 
     fn listen(address: &str) -> Socket {
@@ -382,11 +334,7 @@ mod tests {
         let mut buffer = BufferPool::new(1, 4 * RECEIVE_BYTES).take().unwrap();
         while socket.receive(&mut buffer) != ReceiveOutcome::Empty {}
         let seen = |datagram: super::super::buffer::Datagram<'_>| {
-            (
-                datagram.bytes.to_vec(),
-                datagram.arrival.from,
-                datagram.arrival.to,
-            )
+            (datagram.bytes.to_vec(), datagram.arrival.from, datagram.arrival.to)
         };
         buffer.datagrams().map(seen).collect()
     }
@@ -408,11 +356,7 @@ mod tests {
             let error = Socket::listen(second, &options()).unwrap_err();
 
             assert!(error.is_address_in_use(), "{error}");
-            assert!(
-                error
-                    .to_string()
-                    .starts_with(&format!("cannot listen on {second}: "))
-            );
+            assert!(error.to_string().starts_with(&format!("cannot listen on {second}: ")));
         }
     }
 
@@ -449,11 +393,7 @@ mod tests {
                 let seen = receive(accepted);
                 assert_eq!(
                     seen,
-                    [(
-                        b"to the accepted socket".to_vec(),
-                        peer.local_address(),
-                        None
-                    )]
+                    [(b"to the accepted socket".to_vec(), peer.local_address(), None)]
                 );
                 assert_eq!(accepted.send(&[round as u8]), SendOutcome::Sent);
                 assert_eq!(receive(peer)[0].0, [round as u8]);
@@ -486,15 +426,12 @@ mod tests {
 
     #[test]
     fn link_local_addresses_keep_their_interface() {
-        let own = sys::interface_networks()
-            .unwrap()
-            .into_iter()
-            .find_map(|network| {
-                let IpAddr::V6(address) = network.addr() else {
-                    return None;
-                };
-                address.is_unicast_link_local().then_some(address)
-            });
+        let own = sys::interface_networks().unwrap().into_iter().find_map(|network| {
+            let IpAddr::V6(address) = network.addr() else {
+                return None;
+            };
+            address.is_unicast_link_local().then_some(address)
+        });
         let Some(address) = own else {
             return eprintln!("skipped: no interface has a link-local IPv6 address");
         };
@@ -525,16 +462,10 @@ mod tests {
             ..SocketOptions::default()
         };
         let socket = Socket::listen("127.0.0.1:0".parse().unwrap(), &asked).unwrap();
-        let granted = Granted {
-            receive_bytes: 131_072,
-            send_bytes: 65_536,
-        };
+        let granted = Granted { receive_bytes: 131_072, send_bytes: 65_536 };
         assert_eq!(socket.granted(), granted);
         let memory = socket.memory().unwrap();
-        assert_eq!(
-            (memory.receive_limit_bytes, memory.send_limit_bytes),
-            (131_072, 65_536)
-        );
+        assert_eq!((memory.receive_limit_bytes, memory.send_limit_bytes), (131_072, 65_536));
     }
 
     #[test]
@@ -551,10 +482,7 @@ mod tests {
 
     #[test]
     fn a_full_receive_queue_is_visible() {
-        let small = SocketOptions {
-            receive_buffer_bytes: 4_096,
-            ..SocketOptions::default()
-        };
+        let small = SocketOptions { receive_buffer_bytes: 4_096, ..SocketOptions::default() };
         let mut listener = Socket::listen("127.0.0.1:0".parse().unwrap(), &small).unwrap();
         let mut sender = Socket::connect(listener.local_address(), &options()).unwrap();
         assert_eq!(listener.memory().unwrap().drops, 0);

@@ -1,10 +1,7 @@
 //! System calls that the crates lack, each wrapped into a safe function, and all `unsafe` of ufx.
 //! What the calls are good for is decided elsewhere: datagrams in `batch`, options in `socket`.
 
-#![expect(
-    unsafe_code,
-    reason = "recvmsg, recvmmsg, sendmmsg, getifaddrs and some socket options"
-)]
+#![expect(unsafe_code, reason = "recvmsg, recvmmsg, sendmmsg, getifaddrs and some socket options")]
 
 use std::ffi::{c_int, c_uint};
 use std::io;
@@ -73,11 +70,7 @@ pub fn set_option(
             size_of::<c_int>() as libc::socklen_t,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(last_errno())
-    }
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
 /// Reads a socket option that is an integer.
@@ -149,10 +142,8 @@ pub fn send_messages(
     // SAFETY: all-zero bytes are valid `mmsghdr`s.
     let mut headers: [libc::mmsghdr; MESSAGES_MAX] = unsafe { zeroed() };
     let mut count = 0;
-    for ((header, vector), datagram) in headers
-        .iter_mut()
-        .zip(&mut vectors)
-        .zip(datagrams.chunks(segment_bytes))
+    for ((header, vector), datagram) in
+        headers.iter_mut().zip(&mut vectors).zip(datagrams.chunks(segment_bytes))
     {
         *vector = io_vector(datagram.as_ptr().cast_mut(), datagram.len());
         header.msg_hdr.msg_iov = ptr::from_mut(vector);
@@ -162,12 +153,7 @@ pub fn send_messages(
     // SAFETY: the first `count` headers point to vectors that point into `datagrams`, with the
     // true lengths; sendmmsg writes nothing but the headers' `msg_len`.
     let sent = unsafe {
-        libc::sendmmsg(
-            fd.as_raw_fd(),
-            headers.as_mut_ptr(),
-            count as c_uint,
-            SEND_FLAGS as _,
-        )
+        libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count as c_uint, SEND_FLAGS as _)
     };
     usize::try_from(sent).map_err(|_| last_errno())
 }
@@ -226,9 +212,7 @@ pub fn receive_messages(
     for (slot, (header, details)) in headers.iter().zip(&details).take(received).enumerate() {
         // SAFETY: the kernel has filled the first `received` headers, and their buffers are
         // still the ones attached.
-        found(slot, unsafe {
-            details.read(&header.msg_hdr, header.msg_len as usize)
-        });
+        found(slot, unsafe { details.read(&header.msg_hdr, header.msg_len as usize) });
     }
     Ok(())
 }
@@ -247,12 +231,8 @@ pub fn interface_networks() -> io::Result<Vec<IpNet>> {
         let entry = unsafe { &*next };
         // SAFETY: both pointers are null or refer to a socket address of the list, as long as
         // its family says.
-        let (address, mask) = unsafe {
-            (
-                read_address(entry.ifa_addr),
-                read_address(entry.ifa_netmask),
-            )
-        };
+        let (address, mask) =
+            unsafe { (read_address(entry.ifa_addr), read_address(entry.ifa_netmask)) };
         if let (Some(address), Some(mask)) = (address, mask) {
             networks.extend(IpNet::with_netmask(address.ip(), mask.ip()));
         }
@@ -309,13 +289,7 @@ impl Details {
     unsafe fn read(&self, header: &libc::msghdr, length: usize) -> Message {
         // SAFETY: the name is large enough for either family.
         let from = unsafe { read_address(ptr::from_ref(&self.name).cast()) };
-        let mut message = Message {
-            length,
-            segment_bytes: None,
-            from,
-            to: None,
-            traffic_class: 0,
-        };
+        let mut message = Message { length, segment_bytes: None, from, to: None, traffic_class: 0 };
         // SAFETY: the caller vouches for the header, hence for its control buffer and length.
         let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
         while !next.is_null() {
@@ -352,10 +326,7 @@ unsafe fn read_control(control: *const libc::cmsghdr, message: &mut Message) {
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
                 let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                message.to = Some((
-                    IpAddr::from(address).to_canonical(),
-                    info.ipi6_ifindex as u32,
-                ));
+                message.to = Some((IpAddr::from(address).to_canonical(), info.ipi6_ifindex as u32));
             }
             // IPv4 writes one byte, IPv6 an int.
             (libc::IPPROTO_IP, libc::IP_TOS) => message.traffic_class = data.read(),
@@ -394,9 +365,7 @@ unsafe fn write_source(header: &libc::msghdr, address: IpAddr, interface: u32) -
         IpAddr::V4(address) => {
             let info = libc::in_pktinfo {
                 ipi_ifindex: interface as c_int,
-                ipi_spec_dst: libc::in_addr {
-                    s_addr: u32::from(address).to_be(),
-                },
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from(address).to_be() },
                 ipi_addr: libc::in_addr { s_addr: 0 },
             };
             // SAFETY: the caller vouches for the buffer.
@@ -404,9 +373,7 @@ unsafe fn write_source(header: &libc::msghdr, address: IpAddr, interface: u32) -
         }
         IpAddr::V6(address) => {
             let info = libc::in6_pktinfo {
-                ipi6_addr: libc::in6_addr {
-                    s6_addr: address.octets(),
-                },
+                ipi6_addr: libc::in6_addr { s6_addr: address.octets() },
                 ipi6_ifindex: interface,
             };
             // SAFETY: the caller vouches for the buffer.
@@ -456,26 +423,13 @@ fn read_option(
     let mut length = size_of_val(values) as libc::socklen_t;
     // SAFETY: the pointer and the length describe `values`; any bytes are valid integers.
     let result = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            level,
-            name,
-            values.as_mut_ptr().cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(fd.as_raw_fd(), level, name, values.as_mut_ptr().cast(), &raw mut length)
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(last_errno())
-    }
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
 fn io_vector(start: *mut u8, length: usize) -> libc::iovec {
-    libc::iovec {
-        iov_base: start.cast(),
-        iov_len: length,
-    }
+    libc::iovec { iov_base: start.cast(), iov_len: length }
 }
 
 /// The error of the system call that has just failed on this thread.
@@ -491,9 +445,6 @@ mod tests {
     fn the_loopback_network_is_among_the_interfaces() {
         let networks = interface_networks().unwrap();
         let loopback: IpAddr = "127.1.2.3".parse().unwrap();
-        assert!(
-            networks.iter().any(|network| network.contains(&loopback)),
-            "{networks:?}"
-        );
+        assert!(networks.iter().any(|network| network.contains(&loopback)), "{networks:?}");
     }
 }

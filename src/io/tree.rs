@@ -30,9 +30,7 @@ pub fn make_link(
     modified: Timestamp,
 ) -> Result<Made, FileError> {
     if !link_stays_inside(path, target) {
-        return Err(FileError::LinkLeavesTree {
-            path: root.shown(path),
-        });
+        return Err(FileError::LinkLeavesTree { path: root.shown(path) });
     }
     let made = root.in_parent(path, "make the link", |parent, leaf| {
         match rustix::fs::symlinkat(target, parent, leaf) {
@@ -50,9 +48,7 @@ pub fn make_link(
     match made {
         Some(made) => Ok(made),
         None if is_link_to(root, path, target)? => Ok(Made::AlreadyThere),
-        None => Err(FileError::Exists {
-            path: root.shown(path),
-        }),
+        None => Err(FileError::Exists { path: root.shown(path) }),
     }
 }
 
@@ -105,38 +101,24 @@ impl Directories {
         let mode = policy.apply(mode);
         // Nearly the final mode, so that an interrupted transfer leaves usable directories.
         let open = Mode::from_raw_mode((mode & 0o777) | 0o700);
-        let is_new =
-            root.in_parent(
-                path,
-                "make the directory",
-                |parent, leaf| match rustix::fs::mkdirat(parent, leaf, open) {
-                    Ok(()) => Ok(true),
-                    Err(Errno::EXIST) => Ok(false),
-                    Err(errno) => Err(errno),
-                },
-            )?;
+        let is_new = root.in_parent(path, "make the directory", |parent, leaf| {
+            match rustix::fs::mkdirat(parent, leaf, open) {
+                Ok(()) => Ok(true),
+                Err(Errno::EXIST) => Ok(false),
+                Err(errno) => Err(errno),
+            }
+        })?;
         if !is_new && !root.stat(path)?.is_some_and(|stat| is_directory(&stat)) {
-            return Err(FileError::Exists {
-                path: root.shown(path),
-            });
+            return Err(FileError::Exists { path: root.shown(path) });
         }
-        self.pending.push(Pending {
-            path: path.clone(),
-            mode: is_new.then_some(mode),
-            modified,
-        });
-        Ok(if is_new {
-            Made::Created
-        } else {
-            Made::AlreadyThere
-        })
+        self.pending.push(Pending { path: path.clone(), mode: is_new.then_some(mode), modified });
+        Ok(if is_new { Made::Created } else { Made::AlreadyThere })
     }
 
     /// Gives all directories their final modes and times, the deepest ones first: a parent may
     /// lose the permission to be searched. Returns what went wrong, and does the rest.
     pub fn finish(mut self, root: &Root) -> Vec<FileError> {
-        self.pending
-            .sort_by_key(|pending| Reverse(pending.path.depth()));
+        self.pending.sort_by_key(|pending| Reverse(pending.path.depth()));
         let results = self.pending.iter().map(|pending| pending.finish(root));
         results.filter_map(Result::err).collect()
     }
@@ -182,10 +164,7 @@ mod tests {
 
     use super::*;
 
-    const POLICY: ModePolicy = ModePolicy {
-        umask: 0o022,
-        keep_special_bits: false,
-    };
+    const POLICY: ModePolicy = ModePolicy { umask: 0o022, keep_special_bits: false };
 
     fn place() -> (tempfile::TempDir, Root) {
         let directory = tempfile::tempdir().unwrap();
@@ -238,9 +217,7 @@ mod tests {
         let there = |name: &str| fs::metadata(directory.path().join(name)).unwrap();
         let mut directories = Directories::default();
         for (name, mode, seconds) in [("a", 0o555, 1), ("a/b", 0o2777, 2), ("a/b/c", 0, 3)] {
-            let made = directories
-                .make(&root, &path(name), mode, time(seconds), &POLICY)
-                .unwrap();
+            let made = directories.make(&root, &path(name), mode, time(seconds), &POLICY).unwrap();
             assert_eq!(made, Made::Created);
             assert_eq!(there(name).mode() & 0o700, 0o700, "open while receiving");
         }
@@ -248,11 +225,7 @@ mod tests {
         assert!(directories.finish(&root).is_empty());
         for (name, mode, seconds) in [("a/b/c", 0, 3), ("a/b", 0o755, 2), ("a", 0o555, 1)] {
             assert_eq!(there(name).mode() & 0o7777, mode, "{name}");
-            assert_eq!(
-                (there(name).mtime(), there(name).mtime_nsec()),
-                (seconds, 5),
-                "{name}"
-            );
+            assert_eq!((there(name).mtime(), there(name).mtime_nsec()), (seconds, 5), "{name}");
         }
         let open = fs::Permissions::from_mode(0o700);
         fs::set_permissions(directory.path().join("a/b/c"), open.clone()).unwrap();
@@ -267,9 +240,7 @@ mod tests {
         fs::write(there.join("mine"), "").unwrap();
         fs::set_permissions(&there, fs::Permissions::from_mode(0o700)).unwrap();
         let mut directories = Directories::default();
-        let made = directories
-            .make(&root, &path("d"), 0o755, time(1), &POLICY)
-            .unwrap();
+        let made = directories.make(&root, &path("d"), 0o755, time(1), &POLICY).unwrap();
         assert_eq!(made, Made::AlreadyThere);
         assert!(directories.finish(&root).is_empty());
         assert_eq!(fs::metadata(&there).unwrap().mode() & 0o7777, 0o700);
@@ -293,16 +264,11 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         let before = fs::metadata(outside.path()).unwrap();
         let mut directories = Directories::default();
-        directories
-            .make(&root, &path("d"), 0o500, time(1), &POLICY)
-            .unwrap();
+        directories.make(&root, &path("d"), 0o500, time(1), &POLICY).unwrap();
         fs::remove_dir(directory.path().join("d")).unwrap();
         symlink(outside.path(), directory.path().join("d")).unwrap();
         assert_eq!(directories.finish(&root).len(), 1);
         let after = fs::metadata(outside.path()).unwrap();
-        assert_eq!(
-            (before.mode(), before.mtime()),
-            (after.mode(), after.mtime())
-        );
+        assert_eq!((before.mode(), before.mtime()), (after.mode(), after.mtime()));
     }
 }

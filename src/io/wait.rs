@@ -100,10 +100,7 @@ impl AsFd for Waker {
 
 /// `span` for the kernel; one that it cannot count (centuries) becomes the longest that it can.
 fn timespec(span: Duration) -> Timespec {
-    Timespec::try_from(span).unwrap_or(Timespec {
-        tv_sec: i64::MAX,
-        tv_nsec: 999_999_999,
-    })
+    Timespec::try_from(span).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 999_999_999 })
 }
 
 #[cfg(test)]

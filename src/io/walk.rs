@@ -153,36 +153,19 @@ impl<'a> Walk<'a> {
         let (item, below) = match look(directory, name, &self.path, &mut self.listing) {
             Ok((Found { name, kind, stat }, below)) => {
                 let (mode, identity) = (stat.st_mode & 0o7777, Identity::of(&stat));
-                (
-                    WalkItem::Entry(SourceEntry {
-                        place,
-                        name,
-                        kind,
-                        mode,
-                        identity,
-                    }),
-                    below,
-                )
+                (WalkItem::Entry(SourceEntry { place, name, kind, mode, identity }), below)
             }
             Err(reason) => (self.skipped(place, &self.path, reason), None),
         };
         if below.is_none() {
             self.path.truncate(parent_bytes);
         }
-        let level = |(directory, names)| Level {
-            place,
-            directory,
-            names,
-            parent_bytes,
-        };
+        let level = |(directory, names)| Level { place, directory, names, parent_bytes };
         (item, below.map(level))
     }
 
     fn skipped(&self, place: Place, name: &[u8], reason: SkipReason) -> WalkItem {
-        WalkItem::Skipped(Skipped {
-            path: self.sources.local_path(place, name),
-            reason,
-        })
+        WalkItem::Skipped(Skipped { path: self.sources.local_path(place, name), reason })
     }
 }
 
@@ -227,17 +210,8 @@ fn look(
             if let Err(errno @ (Errno::ACCESS | Errno::PERM)) = outcome {
                 return Err(errno.into());
             }
-            let kind = EntryKind::File {
-                may_have_holes: may_have_holes(&stat),
-            };
-            Ok((
-                Found {
-                    name: path,
-                    kind,
-                    stat,
-                },
-                None,
-            ))
+            let kind = EntryKind::File { may_have_holes: may_have_holes(&stat) };
+            Ok((Found { name: path, kind, stat }, None))
         }
         FileType::Directory => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -245,28 +219,14 @@ fn look(
             // Of the directory that was opened, should it be another one by now.
             let stat = rustix::fs::fstat(&opened)?;
             let names = Names::list(&opened, listing)?;
-            Ok((
-                Found {
-                    name: path,
-                    kind: EntryKind::Directory,
-                    stat,
-                },
-                Some((opened, names)),
-            ))
+            Ok((Found { name: path, kind: EntryKind::Directory, stat }, Some((opened, names))))
         }
         FileType::Symlink => {
             let target = rustix::fs::readlinkat(directory, name, Vec::new())?.into_bytes();
             if !link_stays_inside(&path, &target) {
                 return Err(SkipReason::LinkLeavesTree);
             }
-            Ok((
-                Found {
-                    name: path,
-                    kind: EntryKind::Link { target },
-                    stat,
-                },
-                None,
-            ))
+            Ok((Found { name: path, kind: EntryKind::Link { target }, stat }, None))
         }
         special => Err(SkipReason::Special(special)),
     }
@@ -283,10 +243,7 @@ struct Names {
 
 impl Names {
     fn list(directory: &OwnedFd, listing: &mut Vec<u8>) -> rustix::io::Result<Names> {
-        let mut names = Names {
-            bytes: Vec::new(),
-            places: Vec::new(),
-        };
+        let mut names = Names { bytes: Vec::new(), places: Vec::new() };
         let mut entries = RawDir::new(directory, listing.spare_capacity_mut());
         while let Some(entry) = entries.next() {
             names.push(entry?.file_name())?;
@@ -320,9 +277,7 @@ impl Names {
 
 fn name_at(bytes: &[u8], (start, length): (u32, u16)) -> &[u8] {
     let start = start as usize;
-    bytes
-        .get(start..start + usize::from(length))
-        .unwrap_or_default()
+    bytes.get(start..start + usize::from(length)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -367,15 +322,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let tree = place.path().join("tree");
         fs::create_dir_all(tree.join("sub/empty")).unwrap();
-        for name in [
-            "b",
-            "a",
-            "sub.txt",
-            "sub/x",
-            "Z",
-            "sub/\n",
-            ".ufx-0123456789abcdef.part",
-        ] {
+        for name in ["b", "a", "sub.txt", "sub/x", "Z", "sub/\n", ".ufx-0123456789abcdef.part"] {
             fs::write(tree.join(name), "").unwrap();
         }
         fs::write(tree.join(std::ffi::OsStr::from_bytes(b"\xff")), "").unwrap();
@@ -419,14 +366,8 @@ mod tests {
         symlink("b", place.path().join("link")).unwrap();
         symlink("/", place.path().join("out")).unwrap();
         let found = listing(place.path(), &["link/", "b", "out", "a", "b/in/."]);
-        let expected = [
-            "l link b",
-            "d b",
-            "d b/in",
-            "- out is a link that leaves the tree",
-            "f a",
-            "d in",
-        ];
+        let expected =
+            ["l link b", "d b", "d b/in", "- out is a link that leaves the tree", "f a", "d in"];
         assert_eq!(found, expected);
     }
 
@@ -439,23 +380,42 @@ mod tests {
         let metadata = fs::metadata(&path).unwrap();
         let entry = entry(&path);
         assert_eq!(entry.mode, 0o4751);
-        assert_eq!(
-            entry.kind,
-            EntryKind::File {
-                may_have_holes: false
-            }
-        );
+        assert_eq!(entry.kind, EntryKind::File { may_have_holes: false });
         let identity = entry.identity;
-        assert_eq!(
-            (identity.device, identity.inode),
-            (metadata.dev(), metadata.ino())
-        );
+        assert_eq!((identity.device, identity.inode), (metadata.dev(), metadata.ino()));
         assert_eq!(identity.size, 5);
         assert_eq!(identity.modified.seconds(), metadata.mtime());
-        assert_eq!(
-            i64::from(identity.changed.nanoseconds()),
-            metadata.ctime_nsec()
-        );
+        assert_eq!(i64::from(identity.changed.nanoseconds()), metadata.ctime_nsec());
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_named_and_the_walk_goes_on() {
+        let place = tempfile::tempdir().unwrap();
+        let tree = place.path().join("t");
+        fs::create_dir_all(tree.join("closed/in")).unwrap();
+        for name in ["a", "secret", "z"] {
+            fs::write(tree.join(name), "").unwrap();
+        }
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set(place.path(), 0o755);
+        set(&tree.join("closed"), 0o000);
+        set(&tree.join("secret"), 0o000);
+        // Root may read everything, so the walk runs on a thread of another user; user ids
+        // belong to threads in Linux.
+        let walk = || {
+            if rustix::process::geteuid().is_root() {
+                let nobody = rustix::process::Uid::from_raw(65_534);
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            }
+            listing(place.path(), &["t"])
+        };
+        let found = std::thread::scope(|scope| scope.spawn(walk).join().unwrap());
+        set(&tree.join("closed"), 0o700);
+        let denied = "cannot be read: Permission denied (os error 13)";
+        let (closed, secret) = (format!("- t/closed {denied}"), format!("- t/secret {denied}"));
+        assert_eq!(found, ["d t", "f t/a", &closed, &secret, "f t/z"]);
     }
 
     #[test]
@@ -469,11 +429,7 @@ mod tests {
         }
         let found = listing(place.path(), &["d"]);
         assert_eq!(found.len(), DEPTH_MAX + 1);
-        assert!(
-            found[DEPTH_MAX].contains("more than 256 components"),
-            "{}",
-            found[DEPTH_MAX]
-        );
+        assert!(found[DEPTH_MAX].contains("more than 256 components"), "{}", found[DEPTH_MAX]);
     }
 
     #[test]
@@ -487,13 +443,8 @@ mod tests {
         assert!(matches!(walk.next(), Some(WalkItem::Entry(_))));
         fs::remove_file(tree.join("gone")).unwrap();
         let item = walk.next();
-        let Some(WalkItem::Skipped(skipped)) = item else {
-            panic!("{item:?}")
-        };
-        assert_eq!(
-            skipped.to_string(),
-            format!("{}: vanished", tree.join("gone").display())
-        );
+        let Some(WalkItem::Skipped(skipped)) = item else { panic!("{item:?}") };
+        assert_eq!(skipped.to_string(), format!("{}: vanished", tree.join("gone").display()));
         assert!(walk.next().is_none());
     }
 }

@@ -59,12 +59,7 @@ impl Disk {
     /// An idle, empty disk.
     pub fn new(mut config: DiskConfig) -> Disk {
         config.stalls.sort_by_key(|stall| stall.from);
-        Disk {
-            config,
-            busy_until: Time::ZERO,
-            writes: 0,
-            written_bytes: 0,
-        }
+        Disk { config, busy_until: Time::ZERO, writes: 0, written_bytes: 0 }
     }
 
     /// Hands over a write of `bytes` bytes; it starts when those before it are done.
@@ -83,10 +78,7 @@ impl Disk {
         }
         let start = self.busy_until.max(now);
         self.busy_until = self.work(start, self.config.write_latency + transfer);
-        DiskCompletion {
-            at: self.busy_until,
-            outcome,
-        }
+        DiskCompletion { at: self.busy_until, outcome }
     }
 
     /// When everything handed over so far is done.
@@ -103,9 +95,7 @@ impl Disk {
         let config = &self.config;
         let total = self.written_bytes.saturating_add(bytes);
         if config.full_from_write.is_some_and(|from| index >= from)
-            || config
-                .capacity_bytes
-                .is_some_and(|capacity| total > capacity)
+            || config.capacity_bytes.is_some_and(|capacity| total > capacity)
         {
             DiskOutcome::Full
         } else if config.failing_writes.contains(&index) {
@@ -158,18 +148,12 @@ mod tests {
     /// Completion times, in microseconds, of writes of 50 bytes handed over at `times`.
     fn completions(config: DiskConfig, times: &[u64]) -> Vec<u64> {
         let mut disk = Disk::new(config);
-        times
-            .iter()
-            .map(|&time| disk.submit(micros(time), 50).at.as_micros())
-            .collect()
+        times.iter().map(|&time| disk.submit(micros(time), 50).at.as_micros()).collect()
     }
 
     fn outcomes(config: DiskConfig, sizes: &[u64]) -> Vec<DiskOutcome> {
         let mut disk = Disk::new(config);
-        sizes
-            .iter()
-            .map(|&bytes| disk.submit(Time::ZERO, bytes).outcome)
-            .collect()
+        sizes.iter().map(|&bytes| disk.submit(Time::ZERO, bytes).outcome).collect()
     }
 
     #[test]
@@ -179,18 +163,12 @@ mod tests {
 
     #[test]
     fn writes_wait_for_those_before_them() {
-        assert_eq!(
-            completions(slow(), &[0, 0, 200, 1_000]),
-            [150, 300, 450, 1_150]
-        );
+        assert_eq!(completions(slow(), &[0, 0, 200, 1_000]), [150, 300, 450, 1_150]);
     }
 
     #[test]
     fn a_write_rests_while_the_disk_stalls() {
-        let stall = |from, until| TimeWindow {
-            from: micros(from),
-            until: micros(until),
-        };
+        let stall = |from, until| TimeWindow { from: micros(from), until: micros(until) };
         let stalls = vec![stall(1_000, 1_500), stall(100, 600), stall(640, 700)];
         let config = DiskConfig { stalls, ..slow() };
         // 100 us, rest, 40 us, rest, 10 us; then undisturbed; then one handed over in a stall.
@@ -199,25 +177,16 @@ mod tests {
 
     #[test]
     fn a_write_done_when_the_stall_begins_does_not_rest() {
-        let stalls = vec![TimeWindow {
-            from: micros(150),
-            until: micros(900),
-        }];
+        let stalls = vec![TimeWindow { from: micros(150), until: micros(900) }];
         let config = DiskConfig { stalls, ..slow() };
         assert_eq!(completions(config, &[0, 0]), [150, 1_050]);
     }
 
     #[test]
     fn a_full_disk_keeps_what_fitted_and_still_takes_what_fits() {
-        let config = DiskConfig {
-            capacity_bytes: Some(100),
-            ..DiskConfig::default()
-        };
+        let config = DiskConfig { capacity_bytes: Some(100), ..DiskConfig::default() };
         use DiskOutcome::{Full, Written};
-        assert_eq!(
-            outcomes(config, &[60, 41, 40, 0, 1]),
-            [Written, Full, Written, Written, Full]
-        );
+        assert_eq!(outcomes(config, &[60, 41, 40, 0, 1]), [Written, Full, Written, Written, Full]);
     }
 
     #[test]
@@ -228,18 +197,12 @@ mod tests {
             full_from_write: Some(3),
             ..DiskConfig::default()
         };
-        assert_eq!(
-            outcomes(config, &[1; 5]),
-            [Written, Failed, Written, Full, Full]
-        );
+        assert_eq!(outcomes(config, &[1; 5]), [Written, Failed, Written, Full, Full]);
     }
 
     #[test]
     fn what_failed_was_not_written() {
-        let config = DiskConfig {
-            failing_writes: [0].into(),
-            ..slow()
-        };
+        let config = DiskConfig { failing_writes: [0].into(), ..slow() };
         let mut disk = Disk::new(config);
         disk.submit(Time::ZERO, 50);
         disk.submit(Time::ZERO, 20);

@@ -177,12 +177,7 @@ impl Fates {
             Direction::Backward => 2,
         };
         let burst = impairments.burst_loss.map(BurstChain::new);
-        Fates {
-            impairments,
-            burst,
-            key: mix(mix(seed) ^ direction),
-            index: 0,
-        }
+        Fates { impairments, burst, key: mix(mix(seed) ^ direction), index: 0 }
     }
 
     /// The impairments these fates are drawn from.
@@ -192,10 +187,7 @@ impl Fates {
 
     /// The fate of the next packet.
     pub fn next_fate(&mut self) -> Fate {
-        let draws = Draws {
-            key: self.key,
-            index: self.index,
-        };
+        let draws = Draws { key: self.key, index: self.index };
         let impairments = &self.impairments;
         // The chain steps for every packet, also for one that is lost anyway.
         let burst = self.burst.as_mut().is_some_and(|chain| chain.step(draws));
@@ -212,10 +204,7 @@ impl Fates {
         self.index += 1;
         Fate {
             lost,
-            corruption: impairments
-                .corruption
-                .as_ref()
-                .and_then(|config| config.draw(draws)),
+            corruption: impairments.corruption.as_ref().and_then(|config| config.draw(draws)),
             duplicate_after: impairments
                 .duplication
                 .filter(|config| draws.hit(Draw::Duplication, config.probability))
@@ -224,9 +213,7 @@ impl Fates {
                 .reordering
                 .filter(|config| draws.hit(Draw::Reordering, config.probability))
                 .map(|config| config.delay),
-            jitter: impairments
-                .jitter
-                .map_or(Duration::ZERO, |config| config.shape.draw(draws)),
+            jitter: impairments.jitter.map_or(Duration::ZERO, |config| config.shape.draw(draws)),
         }
     }
 }
@@ -314,9 +301,7 @@ impl Corruption {
         let (words, _) = bytes.as_chunks_mut::<2>();
         let first = below(self.draw, words.len() as u64) as usize;
         let start = below(mix(self.draw), words.len() as u64) as usize;
-        let other = (start..words.len())
-            .chain(0..start)
-            .find(|&i| words[i] != words[first]);
+        let other = (start..words.len()).chain(0..start).find(|&i| words[i] != words[first]);
         match other {
             Some(other) => {
                 words.swap(first, other);
@@ -334,10 +319,7 @@ impl Corrupting {
         }
         let kind = below(draws.number(Draw::CorruptionKind), self.kinds.len() as u64);
         let draw = draws.number(Draw::CorruptionPlace);
-        Some(Corruption {
-            kind: self.kinds[kind as usize],
-            draw,
-        })
+        Some(Corruption { kind: self.kinds[kind as usize], draw })
     }
 }
 
@@ -376,17 +358,8 @@ impl BurstChain {
         // are lost. `enter` must not exceed 1, which bounds `leave` from above.
         let burst_packets = config.mean_burst_packets.max(1.0);
         let leave = burst_packets.recip().min((1.0 - mean_loss) / mean_loss);
-        let enter = if mean_loss < 1.0 {
-            leave * mean_loss / (1.0 - mean_loss)
-        } else {
-            1.0
-        };
-        BurstChain {
-            mean_loss,
-            enter,
-            leave,
-            losing: false,
-        }
+        let enter = if mean_loss < 1.0 { leave * mean_loss / (1.0 - mean_loss) } else { 1.0 };
+        BurstChain { mean_loss, enter, leave, losing: false }
     }
 
     /// Goes on to the next packet; whether it is lost.
@@ -482,26 +455,12 @@ mod tests {
     fn everything() -> Impairments {
         Impairments {
             loss: 0.1,
-            burst_loss: Some(BurstLoss {
-                mean_loss: 0.05,
-                mean_burst_packets: 4.0,
-            }),
-            duplication: Some(Duplication {
-                probability: 0.2,
-                delay: Duration::from_micros(3),
-            }),
-            reordering: Some(Reordering {
-                probability: 0.3,
-                delay: Duration::from_micros(9),
-            }),
-            corruption: Some(Corrupting {
-                probability: 0.4,
-                kinds: CorruptionKind::ALL.to_vec(),
-            }),
+            burst_loss: Some(BurstLoss { mean_loss: 0.05, mean_burst_packets: 4.0 }),
+            duplication: Some(Duplication { probability: 0.2, delay: Duration::from_micros(3) }),
+            reordering: Some(Reordering { probability: 0.3, delay: Duration::from_micros(9) }),
+            corruption: Some(Corrupting { probability: 0.4, kinds: CorruptionKind::ALL.to_vec() }),
             jitter: Some(Jitter {
-                shape: JitterShape::Uniform {
-                    max: Duration::from_micros(50),
-                },
+                shape: JitterShape::Uniform { max: Duration::from_micros(50) },
                 keeps_order: false,
             }),
             ..Impairments::default()
@@ -534,10 +493,7 @@ mod tests {
             let all: Vec<Fate> = fates(&everything(), seed).take(PACKETS).collect();
             let count = |hit: &dyn Fn(&Fate) -> bool| all.iter().filter(|fate| hit(fate)).count();
             // A packet that a burst takes is not counted as lost at random.
-            assert_binomial(
-                count(&|fate| fate.lost == Some(LossCause::Random)),
-                0.1 * 0.95,
-            );
+            assert_binomial(count(&|fate| fate.lost == Some(LossCause::Random)), 0.1 * 0.95);
             assert_binomial(count(&|fate| fate.duplicate_after.is_some()), 0.2);
             assert_binomial(count(&|fate| fate.held_back.is_some()), 0.3);
             assert_binomial(count(&|fate| fate.corruption.is_some()), 0.4);
@@ -550,15 +506,8 @@ mod tests {
 
     #[test]
     fn certainty_and_impossibility_are_exact() {
-        let always = Impairments {
-            loss: 1.0,
-            ..Impairments::default()
-        };
-        assert!(
-            fates(&always, SEED)
-                .take(PACKETS)
-                .all(|fate| fate.lost.is_some())
-        );
+        let always = Impairments { loss: 1.0, ..Impairments::default() };
+        assert!(fates(&always, SEED).take(PACKETS).all(|fate| fate.lost.is_some()));
         let mut never = fates(&Impairments::default(), SEED).take(PACKETS);
         assert!(never.all(|fate| fate == Fate::default()));
     }
@@ -566,44 +515,24 @@ mod tests {
     #[test]
     fn bursts_have_the_mean_loss_and_the_mean_length_asked_for() {
         for (mean_loss, mean_burst_packets) in [(0.01, 3.0), (0.05, 1.0), (0.2, 8.0), (0.5, 64.0)] {
-            let burst_loss = Some(BurstLoss {
-                mean_loss,
-                mean_burst_packets,
-            });
-            let impairments = Impairments {
-                burst_loss,
-                ..Impairments::default()
-            };
-            let lost: Vec<bool> = fates(&impairments, SEED)
-                .take(2_000_000)
-                .map(|fate| fate.lost.is_some())
-                .collect();
+            let burst_loss = Some(BurstLoss { mean_loss, mean_burst_packets });
+            let impairments = Impairments { burst_loss, ..Impairments::default() };
+            let lost: Vec<bool> =
+                fates(&impairments, SEED).take(2_000_000).map(|fate| fate.lost.is_some()).collect();
             let losses = lost.iter().filter(|&&lost| lost).count() as f64;
             let bursts = lost.chunk_by(|a, b| a == b).filter(|run| run[0]).count() as f64;
             let share = losses / lost.len() as f64;
-            assert!(
-                (share / mean_loss - 1.0).abs() < 0.05,
-                "{share} of {mean_loss}"
-            );
+            assert!((share / mean_loss - 1.0).abs() < 0.05, "{share} of {mean_loss}");
             let length = losses / bursts;
-            assert!(
-                (length / mean_burst_packets - 1.0).abs() < 0.05,
-                "{length} packets in a row"
-            );
+            assert!((length / mean_burst_packets - 1.0).abs() < 0.05, "{length} packets in a row");
         }
     }
 
     #[test]
     fn bursts_too_short_for_the_loss_grow_and_the_loss_holds() {
         for mean_loss in [0.9, 1.0] {
-            let burst_loss = Some(BurstLoss {
-                mean_loss,
-                mean_burst_packets: 2.0,
-            });
-            let impairments = Impairments {
-                burst_loss,
-                ..Impairments::default()
-            };
+            let burst_loss = Some(BurstLoss { mean_loss, mean_burst_packets: 2.0 });
+            let impairments = Impairments { burst_loss, ..Impairments::default() };
             let all = fates(&impairments, SEED).take(PACKETS);
             let share = all.filter(|fate| fate.lost.is_some()).count() as f64 / PACKETS as f64;
             assert!((share - mean_loss).abs() < 0.01, "{share} of {mean_loss}");
@@ -613,10 +542,7 @@ mod tests {
     #[test]
     fn chosen_packets_are_lost_and_no_others() {
         let lose_packets = BTreeSet::from([0, 3, 4, 99]);
-        let impairments = Impairments {
-            lose_packets,
-            ..Impairments::default()
-        };
+        let impairments = Impairments { lose_packets, ..Impairments::default() };
         let lost: Vec<usize> = fates(&impairments, SEED)
             .take(1_000)
             .enumerate()
@@ -630,78 +556,43 @@ mod tests {
     fn the_same_seed_gives_the_same_fates_and_another_seed_or_direction_others() {
         let impairments = everything();
         let of = |seed, direction| -> Vec<Fate> {
-            Fates::new(impairments.clone(), seed, direction)
-                .take(1_000)
-                .collect()
+            Fates::new(impairments.clone(), seed, direction).take(1_000).collect()
         };
         assert_eq!(of(SEED, Direction::Forward), of(SEED, Direction::Forward));
         assert_ne!(of(SEED, Direction::Forward), of(SEED, Direction::Backward));
-        assert_ne!(
-            of(SEED, Direction::Forward),
-            of(SEED + 1, Direction::Forward)
-        );
+        assert_ne!(of(SEED, Direction::Forward), of(SEED + 1, Direction::Forward));
     }
 
     #[test]
     fn switching_off_one_impairment_moves_no_draw_of_another() {
-        let lossless = Impairments {
-            loss: 0.0,
-            burst_loss: None,
-            ..everything()
-        };
+        let lossless = Impairments { loss: 0.0, burst_loss: None, ..everything() };
         let with = fates(&everything(), SEED).take(10_000);
         let without = fates(&lossless, SEED).take(10_000);
-        assert!(
-            with.zip(without)
-                .all(|(with, without)| Fate { lost: None, ..with } == without)
-        );
+        assert!(with.zip(without).all(|(with, without)| Fate { lost: None, ..with } == without));
     }
 
     #[test]
     fn the_fates_of_a_seed_never_change() {
         // Computed from the definition by a program of its own; recorded seeds rely on it.
-        let lost: Vec<usize> = fates(
-            &Impairments {
-                loss: 0.1,
-                ..Impairments::default()
-            },
-            1,
-        )
-        .take(60)
-        .enumerate()
-        .filter(|(_, fate)| fate.lost.is_some())
-        .map(|(index, _)| index)
-        .collect();
+        let lost: Vec<usize> = fates(&Impairments { loss: 0.1, ..Impairments::default() }, 1)
+            .take(60)
+            .enumerate()
+            .filter(|(_, fate)| fate.lost.is_some())
+            .map(|(index, _)| index)
+            .collect();
         assert_eq!(lost, [8, 52, 59]);
     }
 
     #[test]
     fn uniform_jitter_spans_its_range_evenly() {
         let max = Duration::from_micros(100);
-        let jitter = Some(Jitter {
-            shape: JitterShape::Uniform { max },
-            keeps_order: false,
-        });
-        let impairments = Impairments {
-            jitter,
-            ..Impairments::default()
-        };
-        let drawn: Vec<Duration> = fates(&impairments, SEED)
-            .take(PACKETS)
-            .map(|fate| fate.jitter)
-            .collect();
+        let jitter = Some(Jitter { shape: JitterShape::Uniform { max }, keeps_order: false });
+        let impairments = Impairments { jitter, ..Impairments::default() };
+        let drawn: Vec<Duration> =
+            fates(&impairments, SEED).take(PACKETS).map(|fate| fate.jitter).collect();
         assert!(drawn.iter().all(|&jitter| jitter <= max));
-        assert_binomial(
-            drawn.iter().filter(|&&jitter| jitter < max / 4).count(),
-            0.25,
-        );
-        assert_binomial(
-            drawn
-                .iter()
-                .filter(|&&jitter| jitter >= max * 9 / 10)
-                .count(),
-            0.1,
-        );
+        assert_binomial(drawn.iter().filter(|&&jitter| jitter < max / 4).count(), 0.25);
+        assert_binomial(drawn.iter().filter(|&&jitter| jitter >= max * 9 / 10).count(), 0.1);
     }
 
     #[test]
@@ -711,14 +602,8 @@ mod tests {
             deviation: Duration::from_micros(deviation),
         };
         let draw = |shape| -> Vec<f64> {
-            let jitter = Some(Jitter {
-                shape,
-                keeps_order: false,
-            });
-            let impairments = Impairments {
-                jitter,
-                ..Impairments::default()
-            };
+            let jitter = Some(Jitter { shape, keeps_order: false });
+            let impairments = Impairments { jitter, ..Impairments::default() };
             fates(&impairments, SEED)
                 .take(PACKETS)
                 .map(|fate| fate.jitter.as_nanos() as f64 / 1e3)
@@ -728,15 +613,8 @@ mod tests {
         let mean = drawn.iter().sum::<f64>() / drawn.len() as f64;
         let variance = drawn.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / drawn.len() as f64;
         assert!((mean - 1_000.0).abs() < 2.0, "mean {mean}");
-        assert!(
-            (variance.sqrt() - 100.0).abs() < 1.0,
-            "deviation {}",
-            variance.sqrt()
-        );
-        assert_binomial(
-            draw(shape(0, 100)).iter().filter(|&&it| it == 0.0).count(),
-            0.5,
-        );
+        assert!((variance.sqrt() - 100.0).abs() < 1.0, "deviation {}", variance.sqrt());
+        assert_binomial(draw(shape(0, 100)).iter().filter(|&&it| it == 0.0).count(), 0.5);
     }
 
     #[test]
@@ -744,13 +622,7 @@ mod tests {
         let mut seen = BTreeSet::new();
         for draw in (0..1_000).map(mix) {
             let mut bytes = vec![0; 4];
-            assert!(
-                Corruption {
-                    kind: CorruptionKind::FlipBit,
-                    draw
-                }
-                .apply(&mut bytes)
-            );
+            assert!(Corruption { kind: CorruptionKind::FlipBit, draw }.apply(&mut bytes));
             assert_eq!(bytes.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
             seen.insert(bytes);
         }
@@ -762,22 +634,10 @@ mod tests {
         for draw in (0..1_000).map(mix) {
             let original: Vec<u8> = (0..100).collect();
             let mut bytes = original.clone();
-            assert!(
-                Corruption {
-                    kind: CorruptionKind::Truncate,
-                    draw
-                }
-                .apply(&mut bytes)
-            );
+            assert!(Corruption { kind: CorruptionKind::Truncate, draw }.apply(&mut bytes));
             assert!(bytes.len() < 100 && original.starts_with(&bytes));
             let mut bytes = original.clone();
-            assert!(
-                Corruption {
-                    kind: CorruptionKind::Extend,
-                    draw
-                }
-                .apply(&mut bytes)
-            );
+            assert!(Corruption { kind: CorruptionKind::Extend, draw }.apply(&mut bytes));
             assert!((101..=164).contains(&bytes.len()) && bytes.starts_with(&original));
         }
     }
@@ -788,11 +648,8 @@ mod tests {
             for length in [4, 5, 100, 1_471, 1_472] {
                 let original: Vec<u8> = (0..length).map(|i| mix(draw ^ i) as u8 | 1).collect();
                 let mut bytes = original.clone();
-                let changed = Corruption {
-                    kind: CorruptionKind::SwapWords,
-                    draw,
-                }
-                .apply(&mut bytes);
+                let changed =
+                    Corruption { kind: CorruptionKind::SwapWords, draw }.apply(&mut bytes);
                 assert_eq!(changed, bytes != original);
                 assert!(changed || length < 6, "two of so many words differ");
                 assert_eq!(internet_checksum(&bytes), internet_checksum(&original));
@@ -802,21 +659,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_changed_is_left_alone() {
-        for kind in [
-            CorruptionKind::FlipBit,
-            CorruptionKind::Truncate,
-            CorruptionKind::SwapWords,
-        ] {
+        for kind in [CorruptionKind::FlipBit, CorruptionKind::Truncate, CorruptionKind::SwapWords] {
             assert!(!Corruption { kind, draw: SEED }.apply(&mut Vec::new()));
         }
         let mut even = vec![7; 64];
-        assert!(
-            !Corruption {
-                kind: CorruptionKind::SwapWords,
-                draw: SEED
-            }
-            .apply(&mut even)
-        );
+        assert!(!Corruption { kind: CorruptionKind::SwapWords, draw: SEED }.apply(&mut even));
         assert_eq!(even, [7; 64]);
     }
 }

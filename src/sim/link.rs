@@ -144,15 +144,7 @@ pub struct LossCounters {
 impl LossCounters {
     /// Packets lost by any cause.
     pub fn total(&self) -> u64 {
-        let LossCounters {
-            chosen,
-            random,
-            burst,
-            blackout,
-            queue,
-            policer,
-            mtu,
-        } = *self;
+        let LossCounters { chosen, random, burst, blackout, queue, policer, mtu } = *self;
         chosen + random + burst + blackout + queue + policer + mtu
     }
 
@@ -209,10 +201,7 @@ impl<P: Clone> Link<P> {
             mtu_bytes: Schedule::new(config.mtu_bytes, select(changes, mtu_bytes)),
             policer: config.policer.map(TokenBucket::new),
             queue: Queue::new(config.queue),
-            wire: Wire::new(Schedule::new(
-                config.rate_bits_per_second,
-                select(changes, rate),
-            )),
+            wire: Wire::new(Schedule::new(config.rate_bits_per_second, select(changes, rate))),
             delay: Schedule::new(config.delay, select(changes, delay)),
             fates: Fates::new(config.impairments, seed, direction),
             arrival_floor: Time::ZERO,
@@ -233,32 +222,18 @@ impl<P: Clone> Link<P> {
         self.counters.offered_bytes += bytes as u64;
         // Drawn for every packet, so that the n-th fate stays that of the n-th packet.
         let fate = self.fates.next_fate();
-        let outcome = self
-            .send(bytes.saturating_add(self.overhead_bytes))
-            .and_then(|left| {
-                if self
-                    .fates
-                    .impairments()
-                    .blackouts
-                    .iter()
-                    .any(|window| window.contains(left))
-                {
-                    return Err(LossCause::Blackout);
-                }
-                fate.lost.map_or(Ok(left), Err)
-            });
+        let outcome = self.send(bytes.saturating_add(self.overhead_bytes)).and_then(|left| {
+            if self.fates.impairments().blackouts.iter().any(|window| window.contains(left)) {
+                return Err(LossCause::Blackout);
+            }
+            fate.lost.map_or(Ok(left), Err)
+        });
         match outcome {
             Ok(left) => {
                 let at = self.arrival(left, &fate);
                 let corruption = fate.corruption;
-                let delivery = Delivery {
-                    packet,
-                    index,
-                    bytes,
-                    at,
-                    corruption,
-                    is_duplicate: false,
-                };
+                let delivery =
+                    Delivery { packet, index, bytes, at, corruption, is_duplicate: false };
                 self.deliver(delivery, &fate);
                 None
             }
@@ -294,11 +269,7 @@ impl<P: Clone> Link<P> {
         if self.mtu_bytes.at(now).is_some_and(|mtu| wire_bytes > mtu) {
             return Err(LossCause::Mtu);
         }
-        if self
-            .policer
-            .as_mut()
-            .is_some_and(|bucket| !bucket.take(now, wire_bytes))
-        {
+        if self.policer.as_mut().is_some_and(|bucket| !bucket.take(now, wire_bytes)) {
             return Err(LossCause::Policer);
         }
         if !self.queue.has_room(now, wire_bytes) {
@@ -322,12 +293,7 @@ impl<P: Clone> Link<P> {
         if let Some(held_back) = fate.held_back {
             return at + held_back;
         }
-        if self
-            .fates
-            .impairments()
-            .jitter
-            .is_some_and(|jitter| jitter.keeps_order)
-        {
+        if self.fates.impairments().jitter.is_some_and(|jitter| jitter.keeps_order) {
             self.arrival_floor = self.arrival_floor.max(at);
             return self.arrival_floor;
         }
@@ -356,10 +322,7 @@ impl<P: Clone> Link<P> {
 
 /// The changes of one property.
 fn select<T>(changes: &[LinkChange], of: impl Fn(NewValue) -> Option<T>) -> Vec<(Time, T)> {
-    changes
-        .iter()
-        .filter_map(|change| of(change.to).map(|value| (change.at, value)))
-        .collect()
+    changes.iter().filter_map(|change| of(change.to).map(|value| (change.at, value))).collect()
 }
 
 /// Deliveries to come, in order of their time and then of their scheduling.
@@ -375,19 +338,11 @@ struct UnderWay<P> {
 
 impl<P> UnderWay<P> {
     fn new() -> UnderWay<P> {
-        UnderWay {
-            in_order: VecDeque::new(),
-            apart: BinaryHeap::new(),
-            scheduled: 0,
-        }
+        UnderWay { in_order: VecDeque::new(), apart: BinaryHeap::new(), scheduled: 0 }
     }
 
     fn push(&mut self, delivery: Delivery<P>) {
-        if self
-            .in_order
-            .back()
-            .is_some_and(|last| last.delivery.at > delivery.at)
-        {
+        if self.in_order.back().is_some_and(|last| last.delivery.at > delivery.at) {
             return self.push_apart(delivery);
         }
         let scheduled = self.number(delivery);
@@ -403,10 +358,7 @@ impl<P> UnderWay<P> {
 
     fn number(&mut self, delivery: Delivery<P>) -> Scheduled<P> {
         self.scheduled += 1;
-        Scheduled {
-            delivery,
-            turn: self.scheduled,
-        }
+        Scheduled { delivery, turn: self.scheduled }
     }
 
     /// The time of the next delivery, and whether it is in the heap.
@@ -479,10 +431,7 @@ mod tests {
     }
 
     fn impaired(impairments: Impairments) -> LinkConfig {
-        LinkConfig {
-            impairments,
-            ..LinkConfig::default()
-        }
+        LinkConfig { impairments, ..LinkConfig::default() }
     }
 
     fn at(since_start: Duration) -> Time {
@@ -520,18 +469,11 @@ mod tests {
 
     #[test]
     fn nothing_arrives_before_its_time() {
-        let mut link = link(LinkConfig {
-            delay: MILLISECOND,
-            ..LinkConfig::default()
-        });
+        let mut link = link(LinkConfig { delay: MILLISECOND, ..LinkConfig::default() });
         link.offer(Time::ZERO, 7, 100);
         assert_eq!(link.next_delivery(), Some(at(MILLISECOND)));
         assert_eq!(link.poll_delivery(Time::from_nanos(999_999)), None);
-        assert_eq!(
-            link.poll_delivery(at(MILLISECOND))
-                .map(|delivery| delivery.packet),
-            Some(7)
-        );
+        assert_eq!(link.poll_delivery(at(MILLISECOND)).map(|delivery| delivery.packet), Some(7));
         assert_eq!(link.next_delivery(), None);
     }
 
@@ -558,20 +500,14 @@ mod tests {
         // 1,001 bytes at 7 Mbit/s are 1,144,000 ns and at 3 Gbit/s 2,669.3 ns; both offered at
         // once and each just before the wire falls idle, a million packets long.
         for rate in [7_000_000, 3_000_000_000_u64, 999_999_937] {
-            let mut link = link(LinkConfig {
-                rate_bits_per_second: Some(rate),
-                ..LinkConfig::default()
-            });
+            let mut link =
+                link(LinkConfig { rate_bits_per_second: Some(rate), ..LinkConfig::default() });
             let mut now = Time::ZERO;
             for turn in 1..=1_000_000_u64 {
                 link.offer(now, turn, 1_001);
                 let expected = u128::from(turn) * 8_008 * 1_000_000_000 / u128::from(rate);
                 let delivery = link.poll_delivery(Time::from_nanos(u64::MAX)).unwrap();
-                assert_eq!(
-                    u128::from(delivery.at.as_nanos()),
-                    expected,
-                    "packet {turn}"
-                );
+                assert_eq!(u128::from(delivery.at.as_nanos()), expected, "packet {turn}");
                 now = if turn % 2 == 0 { delivery.at } else { now };
             }
         }
@@ -579,17 +515,12 @@ mod tests {
 
     #[test]
     fn an_idle_wire_saves_up_no_rate() {
-        let mut link = link(LinkConfig {
-            rate_bits_per_second: Some(8_000_000),
-            ..LinkConfig::default()
-        });
+        let mut link =
+            link(LinkConfig { rate_bits_per_second: Some(8_000_000), ..LinkConfig::default() });
         // A byte takes 1 us.
         let deliveries = run(&mut link, 10, 100, 150 * MICROSECOND);
         for (turn, delivery) in (0..).zip(&deliveries) {
-            assert_eq!(
-                delivery.at,
-                at(150 * MICROSECOND * turn + 100 * MICROSECOND)
-            );
+            assert_eq!(delivery.at, at(150 * MICROSECOND * turn + 100 * MICROSECOND));
         }
         assert_eq!(link.counters().queue_delay_max, Duration::ZERO);
         assert_eq!(link.counters().queue_packets_max, 1);
@@ -598,14 +529,8 @@ mod tests {
     #[test]
     fn a_full_queue_drops_the_newest_packet() {
         for queue in [
-            QueueLimit {
-                bytes: None,
-                packets: Some(3),
-            },
-            QueueLimit {
-                bytes: Some(399),
-                packets: None,
-            },
+            QueueLimit { bytes: None, packets: Some(3) },
+            QueueLimit { bytes: Some(399), packets: None },
         ] {
             let mut link = link(LinkConfig {
                 rate_bits_per_second: Some(8_000_000),
@@ -619,15 +544,9 @@ mod tests {
                 assert_eq!(lost, (packet > 2).then_some(LossCause::Queue));
             }
             // A nanosecond before the first has left there is no room, then there is for one.
-            assert_eq!(
-                link.offer(Time::from_nanos(119_999), 5, 100),
-                Some(LossCause::Queue)
-            );
+            assert_eq!(link.offer(Time::from_nanos(119_999), 5, 100), Some(LossCause::Queue));
             assert_eq!(link.offer(Time::from_nanos(120_000), 6, 100), None);
-            assert_eq!(
-                link.offer(Time::from_nanos(120_000), 7, 100),
-                Some(LossCause::Queue)
-            );
+            assert_eq!(link.offer(Time::from_nanos(120_000), 7, 100), Some(LossCause::Queue));
             assert_eq!(packets(&drain(&mut link)), [0, 1, 2, 6]);
             assert_eq!(link.counters().lost.queue, 4);
             assert_eq!(link.counters().queue_packets_max, 3);
@@ -637,10 +556,7 @@ mod tests {
 
     #[test]
     fn a_new_rate_holds_from_its_moment_also_for_the_packet_on_the_wire() {
-        let change = |micros, to| LinkChange {
-            at: at(micros * MICROSECOND),
-            to,
-        };
+        let change = |micros, to| LinkChange { at: at(micros * MICROSECOND), to };
         let mut link = link(LinkConfig {
             rate_bits_per_second: Some(8_000_000),
             changes: vec![
@@ -661,10 +577,7 @@ mod tests {
     fn a_shorter_delay_lets_later_packets_overtake() {
         let mut link = link(LinkConfig {
             delay: 10 * MILLISECOND,
-            changes: vec![LinkChange {
-                at: at(2 * MILLISECOND),
-                to: NewValue::Delay(MILLISECOND),
-            }],
+            changes: vec![LinkChange { at: at(2 * MILLISECOND), to: NewValue::Delay(MILLISECOND) }],
             ..LinkConfig::default()
         });
         let deliveries = run(&mut link, 3, 100, MILLISECOND);
@@ -678,14 +591,8 @@ mod tests {
             mtu_bytes: Some(1_500),
             overhead_bytes: 28,
             changes: vec![
-                LinkChange {
-                    at: at(MILLISECOND),
-                    to: NewValue::MtuBytes(Some(1_400)),
-                },
-                LinkChange {
-                    at: at(2 * MILLISECOND),
-                    to: NewValue::MtuBytes(None),
-                },
+                LinkChange { at: at(MILLISECOND), to: NewValue::MtuBytes(Some(1_400)) },
+                LinkChange { at: at(2 * MILLISECOND), to: NewValue::MtuBytes(None) },
             ],
             ..LinkConfig::default()
         });
@@ -701,40 +608,24 @@ mod tests {
     #[test]
     fn a_policer_passes_its_burst_and_then_its_rate() {
         let mut link = link(LinkConfig {
-            policer: Some(Policer {
-                rate_bits_per_second: 8_000_000,
-                burst_bytes: 10_000,
-            }),
+            policer: Some(Policer { rate_bits_per_second: 8_000_000, burst_bytes: 10_000 }),
             ..LinkConfig::default()
         });
         // 1,000 bytes every 100 us are ten times the rate: after the burst, a tenth passes.
         let deliveries = run(&mut link, 100_000, 1_000, 100 * MICROSECOND);
         assert_eq!(deliveries.len(), 10 + 9_999);
         // While the burst is spent it refills by a tenth, which carries one packet more.
-        assert_eq!(
-            packets(&deliveries)[..13],
-            [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30]
-        );
+        assert_eq!(packets(&deliveries)[..13], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30]);
         assert_eq!(link.counters().lost.policer, 100_000 - 10_009);
-        assert!(
-            deliveries
-                .iter()
-                .all(|delivery| delivery.at.as_micros() % 100 == 0)
-        );
+        assert!(deliveries.iter().all(|delivery| delivery.at.as_micros() % 100 == 0));
     }
 
     #[test]
     fn a_blackout_takes_what_leaves_the_queue_during_it() {
-        let window = TimeWindow {
-            from: at(2 * MILLISECOND),
-            until: at(5 * MILLISECOND),
-        };
+        let window = TimeWindow { from: at(2 * MILLISECOND), until: at(5 * MILLISECOND) };
         let mut link = link(LinkConfig {
             delay: 10 * MILLISECOND,
-            ..impaired(Impairments {
-                blackouts: vec![window],
-                ..Impairments::default()
-            })
+            ..impaired(Impairments { blackouts: vec![window], ..Impairments::default() })
         });
         let deliveries = run(&mut link, 8, 100, MILLISECOND);
         assert_eq!(packets(&deliveries), [0, 1, 5, 6, 7]);
@@ -745,30 +636,16 @@ mod tests {
     fn the_nth_packet_meets_the_same_fate_whatever_its_time_and_size() {
         let impairments = Impairments {
             loss: 0.1,
-            burst_loss: Some(BurstLoss {
-                mean_loss: 0.05,
-                mean_burst_packets: 4.0,
-            }),
+            burst_loss: Some(BurstLoss { mean_loss: 0.05, mean_burst_packets: 4.0 }),
             lose_packets: BTreeSet::from([3, 5]),
-            duplication: Some(Duplication {
-                probability: 0.2,
-                delay: MICROSECOND,
-            }),
-            reordering: Some(Reordering {
-                probability: 0.2,
-                delay: 5 * MILLISECOND,
-            }),
-            corruption: Some(Corrupting {
-                probability: 0.2,
-                kinds: CorruptionKind::ALL.to_vec(),
-            }),
+            duplication: Some(Duplication { probability: 0.2, delay: MICROSECOND }),
+            reordering: Some(Reordering { probability: 0.2, delay: 5 * MILLISECOND }),
+            corruption: Some(Corrupting { probability: 0.2, kinds: CorruptionKind::ALL.to_vec() }),
             ..Impairments::default()
         };
         let observe = |rate, bytes, gap| {
-            let mut link = link(LinkConfig {
-                rate_bits_per_second: rate,
-                ..impaired(impairments.clone())
-            });
+            let mut link =
+                link(LinkConfig { rate_bits_per_second: rate, ..impaired(impairments.clone()) });
             let mut seen: Vec<_> = run(&mut link, 5_000, bytes, gap)
                 .into_iter()
                 .map(|it| (it.packet, it.is_duplicate, it.corruption.map(|it| it.kind)))
@@ -790,16 +667,10 @@ mod tests {
 
     #[test]
     fn a_drop_at_the_queue_moves_no_fate_to_another_packet() {
-        let impairments = Impairments {
-            lose_packets: [4].into(),
-            ..Impairments::default()
-        };
+        let impairments = Impairments { lose_packets: [4].into(), ..Impairments::default() };
         let mut link = link(LinkConfig {
             rate_bits_per_second: Some(8_000_000),
-            queue: QueueLimit {
-                bytes: None,
-                packets: Some(2),
-            },
+            queue: QueueLimit { bytes: None, packets: Some(2) },
             ..impaired(impairments)
         });
         for index in 0..4 {
@@ -812,42 +683,27 @@ mod tests {
 
     #[test]
     fn a_lost_packet_takes_its_time_on_the_wire() {
-        let impairments = Impairments {
-            lose_packets: [0].into(),
-            ..Impairments::default()
-        };
-        let mut link = link(LinkConfig {
-            rate_bits_per_second: Some(8_000_000),
-            ..impaired(impairments)
-        });
+        let impairments = Impairments { lose_packets: [0].into(), ..Impairments::default() };
+        let mut link =
+            link(LinkConfig { rate_bits_per_second: Some(8_000_000), ..impaired(impairments) });
         let deliveries = run(&mut link, 2, 100, Duration::ZERO);
         assert_eq!(deliveries[0].at, at(200 * MICROSECOND));
     }
 
     #[test]
     fn duplicates_follow_their_packet_by_the_delay() {
-        let duplication = Some(Duplication {
-            probability: 1.0,
-            delay: 3 * MILLISECOND,
-        });
+        let duplication = Some(Duplication { probability: 1.0, delay: 3 * MILLISECOND });
         let mut link = link(LinkConfig {
             delay: MILLISECOND,
-            ..impaired(Impairments {
-                duplication,
-                ..Impairments::default()
-            })
+            ..impaired(Impairments { duplication, ..Impairments::default() })
         });
         let deliveries = run(&mut link, 2, 100, 2 * MILLISECOND);
         let seen: Vec<_> = deliveries
             .iter()
             .map(|it| (it.packet, it.index, it.is_duplicate, it.at.as_micros()))
             .collect();
-        let expected = [
-            (0, 0, false, 1_000),
-            (1, 1, false, 3_000),
-            (0, 0, true, 4_000),
-            (1, 1, true, 6_000),
-        ];
+        let expected =
+            [(0, 0, false, 1_000), (1, 1, false, 3_000), (0, 0, true, 4_000), (1, 1, true, 6_000)];
         assert_eq!(seen, expected);
         assert_eq!(link.counters().duplicated_packets, 2);
         assert_eq!(link.counters().delivered_packets, 4);
@@ -855,24 +711,14 @@ mod tests {
 
     #[test]
     fn a_packet_held_back_is_overtaken_and_holds_up_nobody() {
-        let reordering = Some(Reordering {
-            probability: 0.1,
-            delay: 10 * MILLISECOND,
-        });
-        let jitter = Some(Jitter {
-            shape: JitterShape::Uniform { max: MICROSECOND },
-            keeps_order: true,
-        });
-        let impairments = Impairments {
-            reordering,
-            jitter,
-            ..Impairments::default()
-        };
+        let reordering = Some(Reordering { probability: 0.1, delay: 10 * MILLISECOND });
+        let jitter =
+            Some(Jitter { shape: JitterShape::Uniform { max: MICROSECOND }, keeps_order: true });
+        let impairments = Impairments { reordering, jitter, ..Impairments::default() };
         let mut link = link(impaired(impairments.clone()));
         let deliveries = run(&mut link, 1_000, 100, MILLISECOND);
-        let fates: Vec<Fate> = Fates::new(impairments, SEED, Direction::Forward)
-            .take(1_000)
-            .collect();
+        let fates: Vec<Fate> =
+            Fates::new(impairments, SEED, Direction::Forward).take(1_000).collect();
         for delivery in &deliveries {
             let index = delivery.index as usize;
             let expected = at(MILLISECOND * index as u32)
@@ -887,17 +733,11 @@ mod tests {
     #[test]
     fn jitter_keeps_order_when_told_to_and_overtakes_when_not() {
         for keeps_order in [true, false] {
-            let shape = JitterShape::Normal {
-                mean: 5 * MILLISECOND,
-                deviation: 2 * MILLISECOND,
-            };
+            let shape = JitterShape::Normal { mean: 5 * MILLISECOND, deviation: 2 * MILLISECOND };
             let jitter = Some(Jitter { shape, keeps_order });
             let mut link = link(LinkConfig {
                 delay: MILLISECOND,
-                ..impaired(Impairments {
-                    jitter,
-                    ..Impairments::default()
-                })
+                ..impaired(Impairments { jitter, ..Impairments::default() })
             });
             let deliveries = run(&mut link, 10_000, 100, 50 * MICROSECOND);
             assert_eq!(deliveries.len(), 10_000);
@@ -910,14 +750,8 @@ mod tests {
     #[test]
     fn deliveries_come_in_order_of_time_and_then_of_sending() {
         let impairments = Impairments {
-            duplication: Some(Duplication {
-                probability: 0.3,
-                delay: 4 * MICROSECOND,
-            }),
-            reordering: Some(Reordering {
-                probability: 0.3,
-                delay: 7 * MICROSECOND,
-            }),
+            duplication: Some(Duplication { probability: 0.3, delay: 4 * MICROSECOND }),
+            reordering: Some(Reordering { probability: 0.3, delay: 7 * MICROSECOND }),
             ..Impairments::default()
         };
         let fates = Fates::new(impairments.clone(), SEED, Direction::Forward).take(5_000);
@@ -925,10 +759,7 @@ mod tests {
         for (index, fate) in (0..).zip(fates) {
             let at = at(MICROSECOND * (index / 3)) + fate.held_back.unwrap_or_default();
             expected.push((at, u64::from(index)));
-            expected.extend(
-                fate.duplicate_after
-                    .map(|after| (at + after, u64::from(index))),
-            );
+            expected.extend(fate.duplicate_after.map(|after| (at + after, u64::from(index))));
         }
         // A stable sort, so that arrivals of one moment keep the order in which they were sent.
         expected.sort_by_key(|&(at, _)| at);
@@ -936,10 +767,7 @@ mod tests {
         for index in 0..5_000_u32 {
             link.offer(at(MICROSECOND * (index / 3)), u64::from(index), 100);
         }
-        let seen: Vec<_> = drain(&mut link)
-            .iter()
-            .map(|it| (it.at, it.packet))
-            .collect();
+        let seen: Vec<_> = drain(&mut link).iter().map(|it| (it.at, it.packet)).collect();
         assert_eq!(seen, expected);
     }
 
@@ -947,22 +775,13 @@ mod tests {
     fn counters_account_for_every_packet() {
         let impairments = Impairments {
             loss: 0.2,
-            duplication: Some(Duplication {
-                probability: 0.3,
-                delay: MILLISECOND,
-            }),
+            duplication: Some(Duplication { probability: 0.3, delay: MILLISECOND }),
             ..Impairments::default()
         };
         let mut link = link(LinkConfig {
             rate_bits_per_second: Some(8_000_000),
-            queue: QueueLimit {
-                bytes: Some(10_000),
-                packets: None,
-            },
-            policer: Some(Policer {
-                rate_bits_per_second: 9_000_000,
-                burst_bytes: 3_000,
-            }),
+            queue: QueueLimit { bytes: Some(10_000), packets: None },
+            policer: Some(Policer { rate_bits_per_second: 9_000_000, burst_bytes: 3_000 }),
             mtu_bytes: Some(1_000),
             ..impaired(impairments)
         });
@@ -978,26 +797,14 @@ mod tests {
             counters.offered_packets + counters.duplicated_packets,
             counters.delivered_packets + counters.lost.total()
         );
-        let LossCounters {
-            random,
-            queue,
-            policer,
-            mtu,
-            ..
-        } = counters.lost;
-        assert!(
-            [random, queue, policer, mtu].iter().all(|&count| count > 0),
-            "{counters:?}"
-        );
+        let LossCounters { random, queue, policer, mtu, .. } = counters.lost;
+        assert!([random, queue, policer, mtu].iter().all(|&count| count > 0), "{counters:?}");
     }
 
     #[test]
     fn a_clock_that_steps_back_is_not_believed() {
         let mut link = link(LinkConfig {
-            policer: Some(Policer {
-                rate_bits_per_second: 8_000_000,
-                burst_bytes: 1_000,
-            }),
+            policer: Some(Policer { rate_bits_per_second: 8_000_000, burst_bytes: 1_000 }),
             ..LinkConfig::default()
         });
         link.offer(at(MILLISECOND), 0, 100);

@@ -35,26 +35,18 @@ impl Path {
         let delay = rtt / 2;
         let queue_bytes = rate_bits_per_second.map(|rate| {
             let product = u128::from(rate) * rtt.as_nanos() / 8_000_000_000;
-            usize::try_from(product)
-                .unwrap_or(usize::MAX)
-                .max(QUEUE_BYTES_MIN)
+            usize::try_from(product).unwrap_or(usize::MAX).max(QUEUE_BYTES_MIN)
         });
         let forward = LinkConfig {
             rate_bits_per_second,
             delay,
-            queue: QueueLimit {
-                bytes: queue_bytes,
-                packets: None,
-            },
+            queue: QueueLimit { bytes: queue_bytes, packets: None },
             overhead_bytes: IPV4_UDP_HEADER_BYTES,
             mtu_bytes: Some(ETHERNET_MTU_BYTES),
             ..LinkConfig::default()
         };
         // What halving rounded off stays in the round trip.
-        let backward = LinkConfig {
-            delay: rtt - delay,
-            ..forward.clone()
-        };
+        let backward = LinkConfig { delay: rtt - delay, ..forward.clone() };
         Path { forward, backward }
     }
 
@@ -119,15 +111,10 @@ pub fn wifi() -> Path {
     Path::new(Some(200_000_000), Duration::from_millis(4)).both(|link| {
         link.queue.bytes = Some(512 * 1_024);
         link.impairments.jitter = Some(Jitter {
-            shape: JitterShape::Uniform {
-                max: Duration::from_millis(3),
-            },
+            shape: JitterShape::Uniform { max: Duration::from_millis(3) },
             keeps_order: true,
         });
-        link.impairments.burst_loss = Some(BurstLoss {
-            mean_loss: 0.005,
-            mean_burst_packets: 4.0,
-        });
+        link.impairments.burst_loss = Some(BurstLoss { mean_loss: 0.005, mean_burst_packets: 4.0 });
     })
 }
 
@@ -161,35 +148,20 @@ mod tests {
     #[test]
     fn the_queue_of_a_wan_is_its_bandwidth_delay_product_but_takes_a_batch() {
         let queue = |path: Path| path.forward.queue.bytes;
-        assert_eq!(
-            queue(wan(100_000_000, Duration::from_millis(80), 0.0)),
-            Some(1_000_000)
-        );
-        assert_eq!(
-            queue(wan(1_000_000, Duration::from_millis(1), 0.0)),
-            Some(96_000)
-        );
+        assert_eq!(queue(wan(100_000_000, Duration::from_millis(80), 0.0)), Some(1_000_000));
+        assert_eq!(queue(wan(1_000_000, Duration::from_millis(1), 0.0)), Some(96_000));
         assert_eq!(queue(satellite()), Some(3_750_000));
     }
 
     #[test]
     fn an_odd_round_trip_loses_no_nanosecond() {
-        assert_eq!(
-            wan(1, Duration::from_nanos(5), 0.0).rtt(),
-            Duration::from_nanos(5)
-        );
+        assert_eq!(wan(1, Duration::from_nanos(5), 0.0).rtt(), Duration::from_nanos(5));
     }
 
     #[test]
     fn loss_holds_both_ways_and_a_chosen_packet_only_forward() {
         let path = loopback().loss(0.5).lose_packet(3);
-        assert_eq!(
-            (
-                path.forward.impairments.loss,
-                path.backward.impairments.loss
-            ),
-            (0.5, 0.5)
-        );
+        assert_eq!((path.forward.impairments.loss, path.backward.impairments.loss), (0.5, 0.5));
         assert!(path.forward.impairments.lose_packets.contains(&3));
         assert!(path.backward.impairments.lose_packets.is_empty());
     }

@@ -38,10 +38,7 @@ impl<T: Copy> Schedule<T> {
     pub fn new(current: T, mut changes: Vec<(Time, T)>) -> Schedule<T> {
         // Stable: of two changes at one time the later in the list comes last and holds.
         changes.sort_by_key(|&(at, _)| at);
-        Schedule {
-            current,
-            later: changes.into(),
-        }
+        Schedule { current, later: changes.into() }
     }
 
     /// The value at `time`.
@@ -80,11 +77,7 @@ pub struct Wire {
 impl Wire {
     /// An idle wire.
     pub fn new(rate: Schedule<Option<u64>>) -> Wire {
-        Wire {
-            rate,
-            busy_until: Time::ZERO,
-            work_left: 0,
-        }
+        Wire { rate, busy_until: Time::ZERO, work_left: 0 }
     }
 
     /// When the last packet handed over has left.
@@ -133,10 +126,7 @@ pub struct Queue {
 impl Queue {
     /// An empty queue.
     pub fn new(limit: QueueLimit) -> Queue {
-        Queue {
-            limit,
-            ..Queue::default()
-        }
+        Queue { limit, ..Queue::default() }
     }
 
     /// Packets in the queue when `has_room` was last asked, and what was pushed since.
@@ -154,13 +144,8 @@ impl Queue {
         while let Some((_, left)) = self.waiting.pop_front_if(|&mut (at, _)| at <= now) {
             self.bytes -= left;
         }
-        self.limit
-            .packets
-            .is_none_or(|limit| self.waiting.len() < limit)
-            && self
-                .limit
-                .bytes
-                .is_none_or(|limit| self.bytes.saturating_add(bytes) <= limit)
+        self.limit.packets.is_none_or(|limit| self.waiting.len() < limit)
+            && self.limit.bytes.is_none_or(|limit| self.bytes.saturating_add(bytes) <= limit)
     }
 
     /// Adds a packet that leaves at a known time, not before those already in.
@@ -184,12 +169,7 @@ impl TokenBucket {
     pub fn new(policer: Policer) -> TokenBucket {
         let capacity = units(policer.burst_bytes);
         let rate = policer.rate_bits_per_second;
-        TokenBucket {
-            rate,
-            capacity,
-            tokens: capacity,
-            filled_at: Time::ZERO,
-        }
+        TokenBucket { rate, capacity, tokens: capacity, filled_at: Time::ZERO }
     }
 
     /// Takes the tokens for a packet; false, and none taken, if there are too few.

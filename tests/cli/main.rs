@@ -26,16 +26,8 @@ pub fn ufx(words: &[&str]) -> Output {
 pub fn check(table: &[Row<'_>]) {
     for (words, exit, message) in table {
         let output = ufx(words);
-        assert_eq!(
-            text(&output.stderr),
-            format!("{message}\n"),
-            "stderr of ufx {words:?}"
-        );
-        assert_eq!(
-            output.status.code(),
-            Some(*exit),
-            "exit code of ufx {words:?}"
-        );
+        assert_eq!(text(&output.stderr), format!("{message}\n"), "stderr of ufx {words:?}");
+        assert_eq!(output.status.code(), Some(*exit), "exit code of ufx {words:?}");
         assert_eq!(text(&output.stdout), "", "stdout of ufx {words:?}");
     }
 }

@@ -5,11 +5,7 @@ use super::{check, text, ufx};
 #[test]
 fn options_say_which_forms_and_ranges_they_take() {
     check(&[
-        (
-            &["recv", "--port", "65536"],
-            2,
-            "ufx: --port 65536: must be a number from 0 to 65535",
-        ),
+        (&["recv", "--port", "65536"], 2, "ufx: --port 65536: must be a number from 0 to 65535"),
         (
             &["recv", "--bind", "eth0"],
             2,
@@ -52,18 +48,11 @@ fn options_say_which_forms_and_ranges_they_take() {
 
 #[test]
 fn json_is_one_object_on_stdout_even_for_wrong_usage() {
-    for words in [
-        &["recv", "--json", "--port", "x"][..],
-        &["recv", "--json", "incoming"],
-    ] {
+    for words in [&["recv", "--json", "--port", "x"][..], &["recv", "--json", "incoming"]] {
         let output = ufx(words);
         assert_eq!(output.status.code(), Some(2), "{words:?}");
         let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(
-            (&object["op"], &object["exit"]),
-            (&"recv".into(), &2.into()),
-            "{words:?}"
-        );
+        assert_eq!((&object["op"], &object["exit"]), (&"recv".into(), &2.into()), "{words:?}");
         assert!(text(&output.stderr).starts_with("ufx: "), "{words:?}");
     }
 }

@@ -13,11 +13,7 @@ fn paths_and_a_host_are_needed() {
         (&["send"], 2, needs),
         (&["send", "photos"], 2, needs),
         (&["send", "-n", "photos"], 2, needs),
-        (
-            &["send", "", "nas"],
-            2,
-            r#"ufx: a PATH is empty ("." is the current directory)"#,
-        ),
+        (&["send", "", "nas"], 2, r#"ufx: a PATH is empty ("." is the current directory)"#),
         (
             &["send", "/", "nas"],
             2,
@@ -153,11 +149,7 @@ fn options_say_which_forms_and_ranges_they_take() {
 #[test]
 fn a_host_that_is_not_utf_8_is_refused_and_shown_escaped() {
     let output = Command::new(env!("CARGO_BIN_EXE_ufx"))
-        .args([
-            OsStr::new("send"),
-            OsStr::new("a"),
-            OsStr::from_bytes(b"n\xffs"),
-        ])
+        .args([OsStr::new("send"), OsStr::new("a"), OsStr::from_bytes(b"n\xffs")])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -171,14 +163,8 @@ fn a_name_that_does_not_resolve_is_unreachable() {
     let output = ufx(&["send", "Cargo.toml", "nas.invalid"]);
     assert_eq!(output.status.code(), Some(3));
     let message = text(&output.stderr);
-    assert!(
-        message.starts_with("ufx: nas.invalid: the name cannot be looked up: "),
-        "{message}"
-    );
-    assert!(
-        message.ends_with("(check the name, or give the address)\n"),
-        "{message}"
-    );
+    assert!(message.starts_with("ufx: nas.invalid: the name cannot be looked up: "), "{message}");
+    assert!(message.ends_with("(check the name, or give the address)\n"), "{message}");
 }
 
 #[test]

@@ -5,49 +5,22 @@ use super::{check, text, ufx};
 #[test]
 fn a_command_line_without_a_command_is_refused() {
     check(&[
-        (
-            &[],
-            2,
-            r#"ufx: nothing to do: say send or recv (see "ufx --help")"#,
-        ),
-        (
-            &["help"],
-            2,
-            r#"ufx: unrecognized subcommand 'help' (see "ufx --help")"#,
-        ),
-        (
-            &["get", "x"],
-            2,
-            r#"ufx: unrecognized subcommand 'get' (see "ufx --help")"#,
-        ),
-        (
-            &["--json"],
-            2,
-            r#"ufx: unexpected argument '--json' found (see "ufx --help")"#,
-        ),
+        (&[], 2, r#"ufx: nothing to do: say send or recv (see "ufx --help")"#),
+        (&["help"], 2, r#"ufx: unrecognized subcommand 'help' (see "ufx --help")"#),
+        (&["get", "x"], 2, r#"ufx: unrecognized subcommand 'get' (see "ufx --help")"#),
+        (&["--json"], 2, r#"ufx: unexpected argument '--json' found (see "ufx --help")"#),
     ]);
 }
 
 #[test]
 fn help_goes_to_stdout_and_names_what_there_is() {
-    for words in [
-        &["--help"][..],
-        &["-h"],
-        &["send", "--help"],
-        &["recv", "-h"],
-    ] {
+    for words in [&["--help"][..], &["-h"], &["send", "--help"], &["recv", "-h"]] {
         let output = ufx(words);
         assert_eq!(output.status.code(), Some(0), "{words:?}");
         assert_eq!(text(&output.stderr), "", "{words:?}");
         let help = text(&output.stdout);
-        assert!(
-            help.contains("Examples:") && help.contains("Exit codes:"),
-            "{words:?}: {help}"
-        );
-        assert!(
-            help.lines().all(|line| line.chars().count() <= 100),
-            "{words:?}: {help}"
-        );
+        assert!(help.contains("Examples:") && help.contains("Exit codes:"), "{words:?}: {help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{words:?}: {help}");
     }
     let help = text(&ufx(&["--help"]).stdout);
     let commands: Vec<&str> = help
@@ -62,9 +35,6 @@ fn help_goes_to_stdout_and_names_what_there_is() {
 #[test]
 fn the_version_is_the_package_s() {
     let output = ufx(&["--version"]);
-    assert_eq!(
-        text(&output.stdout),
-        concat!("ufx ", env!("CARGO_PKG_VERSION"), "\n")
-    );
+    assert_eq!(text(&output.stdout), concat!("ufx ", env!("CARGO_PKG_VERSION"), "\n"));
     assert_eq!(output.status.code(), Some(0));
 }

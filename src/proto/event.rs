@@ -1,0 +1,132 @@
+//! What the machines tell the shell.
+
+use crate::wire::{Digest, EntryKind, Identity, RefuseCode, VoidReason};
+
+use super::error::Error;
+
+/// How an entry ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was there already, equal.
+    Present,
+    /// Written, checked and renamed.
+    Committed,
+    /// In a dry run: it would be stored.
+    WouldStore,
+}
+
+/// What a sender tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SenderEvent {
+    /// The receiver answered; the transfer begins.
+    Connected,
+    /// Entries `[first_entry, first_entry + entries)` ended well.
+    Settled {
+        /// The first of them.
+        first_entry: u32,
+        /// How many.
+        entries: u32,
+        /// How.
+        outcome: Outcome,
+    },
+    /// The receiver will not store an entry.
+    Failed {
+        /// Which.
+        entry: u32,
+        /// Why.
+        code: RefuseCode,
+        /// The receiver's words: foreign text, to be escaped before it is shown.
+        text: String,
+        /// True if it was refused before any of it was stored.
+        refused: bool,
+    },
+    /// A block differs at the receiver: read it again and call
+    /// [`super::Sender::resend_block`], or give the entry up by [`super::Sender::push_void`].
+    Again {
+        /// Of which entry.
+        entry: u32,
+        /// Which block.
+        block: u32,
+        /// The epoch its digest record must have.
+        epoch: u8,
+    },
+    /// Everything is settled and the receiver said so.
+    Finished {
+        /// Entries committed (or that would be, in a dry run).
+        committed: u32,
+        /// Entries that were there already.
+        present: u32,
+        /// Entries refused or failed.
+        failed: u32,
+    },
+    /// The transfer ended without that.
+    Closed(Error),
+}
+
+/// An entry of the manifest as the receiver's shell gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedEntry {
+    /// Its number.
+    pub entry: u32,
+    /// File, directory or link.
+    pub kind: EntryKind,
+    /// Permission bits, with setuid, setgid and sticky.
+    pub mode: u16,
+    /// Modification time: seconds, nanoseconds.
+    pub mtime: (i64, u32),
+    /// Size in bytes; 0 unless a file.
+    pub size: u64,
+    /// Identity of the source.
+    pub identity: Identity,
+    /// Relative path, as wire checked it.
+    pub path: Vec<u8>,
+    /// Target of a link.
+    pub target: Vec<u8>,
+}
+
+/// What a receiver tells its shell, in the order in which the shell must act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiverEvent {
+    /// The next entry. The shell answers with `entry_present`, `entry_refused`, or silence and
+    /// later `entry_committed` or `entry_failed`; links and directories settle at once.
+    Entry(ReceivedEntry),
+    /// A range of a file has no data.
+    Hole {
+        /// Which file.
+        entry: u32,
+        /// Where.
+        offset: u64,
+        /// How long.
+        bytes: u64,
+    },
+    /// All bytes of a block are placed and its digest is known: compare, and report
+    /// `block_verified` or `block_differs`.
+    Verify {
+        /// Of which file.
+        entry: u32,
+        /// Which block.
+        block: u32,
+        /// What it must be.
+        digest: Digest,
+    },
+    /// Every block of a file is verified: commit it and report.
+    Commit {
+        /// Which file.
+        entry: u32,
+    },
+    /// The file will not be completed: remove what is there and report `entry_failed`.
+    Abandon {
+        /// Which file.
+        entry: u32,
+        /// Why.
+        code: RefuseCode,
+        /// The sender's reason, if it was the sender's.
+        reason: Option<VoidReason>,
+    },
+    /// Every entry is settled: finish directories and call `finish`.
+    Settled,
+    /// The sender has learned the result (or will never): the transfer is over.
+    Finished,
+    /// The transfer ended without its end.
+    Closed(Error),
+}

@@ -1,0 +1,147 @@
+//! What the sender may send: max_number (proto.md, "Credit").
+
+use std::time::Duration;
+
+use crate::proto::config::ReceiverConfig;
+use crate::proto::time::Time;
+use crate::wire::{Limit, PacketNumber, limits};
+
+/// Packets that may be under way beyond what the socket queues: twice what was drained in the
+/// last RTT, so that the window can double every round trip until something else bounds it.
+const DRAIN_GAIN: u64 = 2;
+
+/// The least span over which draining is measured.
+const SPAN_MIN: Duration = Duration::from_millis(1);
+
+/// Grants packet numbers. What was granted never retreats.
+#[derive(Debug)]
+pub struct Credit {
+    socket: ReceiverConfig,
+    /// Datagram size the grant holds for.
+    datagram_bytes: usize,
+    max_number: PacketNumber,
+    limit: Limit,
+    /// Packets for which the shell has free buffers.
+    room_packets: u64,
+    /// Packets drained in the running span, and in the last complete one.
+    span_start: Time,
+    draining: u64,
+    drained: u64,
+}
+
+impl Credit {
+    /// The first grant, as WELCOME stated it.
+    pub fn new(now: Time, config: &ReceiverConfig, first: PacketNumber) -> Credit {
+        let credit = first_credit(config);
+        Credit {
+            socket: config.clone(),
+            datagram_bytes: limits::BASE_DATAGRAM_BYTES,
+            max_number: PacketNumber(first.0 + credit - 1),
+            limit: Limit::Nothing,
+            room_packets: u64::MAX,
+            span_start: now,
+            draining: 0,
+            drained: 0,
+        }
+    }
+
+    /// Packets arrived; their datagrams have up to `datagram_bytes`.
+    pub fn on_packets(
+        &mut self,
+        now: Time,
+        packets: u64,
+        datagram_bytes: usize,
+        smoothed_rtt: Duration,
+    ) {
+        self.datagram_bytes = self.datagram_bytes.max(datagram_bytes);
+        let span = now.saturating_since(self.span_start);
+        let rtt = smoothed_rtt.max(SPAN_MIN);
+        if span >= rtt {
+            // A span that lasted longer than an RTT counts by its share.
+            let scaled = u128::from(self.draining) * rtt.as_nanos() / span.as_nanos();
+            self.drained = u64::try_from(scaled).unwrap_or(u64::MAX);
+            self.draining = 0;
+            self.span_start = now;
+        }
+        self.draining += packets;
+    }
+
+    /// The shell has free buffers for so many packets.
+    pub fn set_room(&mut self, packets: u64) {
+        self.room_packets = packets;
+    }
+
+    /// Computes the grant anew; returns whether credit that had (almost) run out came back.
+    pub fn update(&mut self, largest: PacketNumber) -> bool {
+        let queue = self.socket.socket_packets(self.datagram_bytes);
+        let drained = self.drained.max(self.draining);
+        let socket = queue + DRAIN_GAIN * drained;
+        let window = socket.min(self.room_packets);
+        let before = self.left(largest);
+        self.limit = if self.room_packets < socket { Limit::Disk } else { Limit::Socket };
+        self.max_number = self.max_number.max(PacketNumber(largest.0.saturating_add(window)));
+        before <= window / 4 && self.left(largest) > before
+    }
+
+    /// Numbers above this must not be sent.
+    pub fn max_number(&self) -> PacketNumber {
+        self.max_number
+    }
+
+    /// Packets that may still come after `largest`.
+    pub fn left(&self, largest: PacketNumber) -> u64 {
+        self.max_number.0.saturating_sub(largest.0)
+    }
+
+    /// Size of datagrams the grant holds for.
+    pub fn datagram_bytes(&self) -> usize {
+        self.datagram_bytes
+    }
+
+    /// What bounds the grant.
+    pub fn limit(&self) -> Limit {
+        self.limit
+    }
+}
+
+/// Packets granted by WELCOME: what the socket can queue, at most 4,096: strangers share it.
+pub fn first_credit(config: &ReceiverConfig) -> u64 {
+    config.socket_packets(limits::BASE_DATAGRAM_BYTES).clamp(2, 4_096)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_doubles_while_packets_are_drained() {
+        let config = ReceiverConfig { socket_bytes: 212_992, ..ReceiverConfig::default() };
+        let queue = config.socket_packets(1_472);
+        let mut credit = Credit::new(Time::ZERO, &config, PacketNumber(0));
+        let rtt = Duration::from_millis(50);
+        let mut windows = Vec::new();
+        let (mut now, mut largest) = (Time::ZERO, PacketNumber(0));
+        for _ in 0..5 {
+            let packets = credit.left(largest);
+            largest = PacketNumber(largest.0 + packets);
+            credit.on_packets(now, packets, 1_472, rtt);
+            credit.update(largest);
+            windows.push(credit.left(largest));
+            now += rtt;
+        }
+        assert_eq!(windows[0], queue + 2 * (queue - 1), "WELCOME granted one queue");
+        assert!(windows.windows(2).all(|pair| pair[1] > pair[0] * 3 / 2), "{windows:?}");
+    }
+
+    #[test]
+    fn a_grant_never_retreats() {
+        let config = ReceiverConfig::default();
+        let mut credit = Credit::new(Time::ZERO, &config, PacketNumber(0));
+        credit.update(PacketNumber(50));
+        let granted = credit.max_number();
+        credit.set_room(0);
+        credit.update(PacketNumber(60));
+        assert_eq!(credit.max_number(), granted);
+        assert_eq!(credit.limit(), Limit::Disk);
+    }
+}

@@ -1,0 +1,599 @@
+//! The receiving machine: takes packets, says where their payloads belong, answers.
+//!
+//! The parts: `sack` (what has arrived), `ack_timing` (when to say so), `credit` (what may come),
+//! `reassembly` (bytes, blocks, entries); `records` reads manifest and digests, `transmit` makes
+//! packets. The shell moves the bytes and speaks back by the `entry_*` and `block_*` commands.
+
+mod ack_timing;
+mod credit;
+mod reassembly;
+mod records;
+mod sack;
+mod transmit;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use self::ack_timing::AckTiming;
+use self::credit::Credit;
+use self::reassembly::{Reassembly, Step};
+use self::sack::Sack;
+use super::config::ReceiverConfig;
+use super::error::Error;
+use super::event::ReceiverEvent;
+use super::handshake::Accepted;
+use super::stats::ReceiverStats;
+use super::stream::{ReceiveStream, SendStream};
+use super::time::Time;
+use super::transcript::Transcript;
+use crate::wire::{
+    AnswerRecord, CloseCode, Data, Digest, DigestAlgorithm, Frame, Opener, Packet, PacketNumber,
+    Probe, RefuseCode, Sealer, Space, VoidReason, limits,
+};
+
+pub use self::credit::first_credit;
+pub use self::reassembly::Place;
+
+/// A sender whose host reports its port closed is waited for this long.
+const REFUSED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Entries that are not settled at most; then no more of the manifest is read.
+const UNSETTLED_MAX: u32 = 16_384;
+
+/// DATA packets with consecutive numbers and contiguous body ranges, as the shell found them in
+/// a batch.
+#[derive(Clone, Debug)]
+pub struct ReceivedRun {
+    /// Number of the first packet.
+    pub first: PacketNumber,
+    /// How many packets.
+    pub packets: u64,
+    /// Offset of the first payload byte in the body.
+    pub offset: u64,
+    /// Payload of every packet but the last.
+    pub payload_bytes: u64,
+    /// Payload of all together.
+    pub bytes: u64,
+    /// One of them asks for an ACK at once.
+    pub ack_now: bool,
+}
+
+/// Where the machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The transfer runs.
+    Open,
+    /// The end is answered; it is repeated until the sender has it, or until then.
+    Lingering { until: Time },
+    /// CLOSE is to be sent.
+    Closing { code: CloseCode },
+    /// Over.
+    Closed,
+}
+
+/// What the manifest's END said.
+#[derive(Debug)]
+struct End {
+    digests_bytes: u64,
+    digest: Digest,
+}
+
+/// The receiving end of one transfer.
+#[derive(Debug)]
+pub struct Receiver {
+    config: ReceiverConfig,
+    state: State,
+    opener: Opener,
+    sealer: Sealer,
+    digest: DigestAlgorithm,
+    dry_run: bool,
+    next_number: PacketNumber,
+
+    sack: Sack,
+    arrival: Time,
+    ack_timing: AckTiming,
+    credit: Credit,
+    smoothed_rtt: Duration,
+    window_packets: u64,
+
+    manifest: ReceiveStream,
+    digests: ReceiveStream,
+    transcript: Transcript,
+    /// A HOLE may come next: the last record was of a file, or one of its holes.
+    hole_may_follow: bool,
+    /// Bytes of the space that is being read: kept to be reused.
+    ready_scratch: Vec<u8>,
+    end: Option<End>,
+    /// END's digest was compared.
+    end_checked: bool,
+    settled_told: bool,
+    body: Reassembly,
+    answers: SendStream,
+    /// Committed entries that wait to be told in one record.
+    committed: Option<(u32, u32)>,
+    present: Option<(u32, u32)>,
+    answers_sent_at: Option<Time>,
+    answers_backoff: u32,
+
+    started: Time,
+    last_heard: Time,
+    last_call: Time,
+    judge_from: Time,
+    refused: bool,
+    events: VecDeque<ReceiverEvent>,
+    steps: Vec<Step>,
+    stats: ReceiverStats,
+}
+
+impl Receiver {
+    /// The receiving end of a transfer that [`super::Admission`] has opened.
+    pub fn new(now: Time, config: ReceiverConfig, accepted: &Accepted) -> Receiver {
+        let first = accepted.number;
+        let mut receiver = Receiver {
+            state: State::Open,
+            opener: Opener {
+                connection: accepted.connection,
+                seed: accepted.seed,
+                expected: first,
+            },
+            sealer: Sealer {
+                connection: accepted.greeting.connection,
+                seed: accepted.greeting.seed,
+            },
+            digest: accepted.greeting.digest,
+            dry_run: accepted.greeting.dry_run,
+            next_number: PacketNumber(0),
+            sack: Sack::new(first),
+            arrival: now,
+            ack_timing: AckTiming::new(now),
+            credit: Credit::new(now, &config, first),
+            smoothed_rtt: Duration::from_micros(u64::from(accepted.srtt_us)),
+            window_packets: u64::MAX,
+            manifest: ReceiveStream::new(limits::STREAM_WINDOW_BYTES),
+            digests: ReceiveStream::new(limits::STREAM_WINDOW_BYTES),
+            transcript: Transcript::new(accepted.greeting.digest),
+            hole_may_follow: false,
+            ready_scratch: Vec::new(),
+            end: None,
+            end_checked: false,
+            settled_told: false,
+            body: Reassembly::default(),
+            answers: SendStream::new(limits::ANSWERS_OUTSTANDING_MAX),
+            committed: None,
+            present: None,
+            answers_sent_at: None,
+            answers_backoff: 0,
+            started: now,
+            last_heard: now,
+            last_call: now,
+            judge_from: now,
+            refused: false,
+            events: VecDeque::new(),
+            steps: Vec::new(),
+            stats: ReceiverStats::default(),
+            config,
+        };
+        receiver.take_number(now, first, accepted.datagram_bytes);
+        receiver.sack.insert(first);
+        receiver.ack_timing.at_once();
+        receiver
+    }
+
+    /// Opens the packets of this transfer. Ask again after each batch: the expected number moves.
+    pub fn opener(&self) -> Opener {
+        self.opener
+    }
+
+    /// The digest algorithm of this transfer.
+    pub fn digest_algorithm(&self) -> DigestAlgorithm {
+        self.digest
+    }
+
+    /// Whether nothing is to be stored.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    // ---- what comes from the network ----
+
+    /// Counts an arrival; returns false for a duplicate.
+    fn take_number(&mut self, now: Time, number: PacketNumber, datagram_bytes: usize) -> bool {
+        if self.sack.has(number) {
+            self.stats.duplicates += 1;
+            return false;
+        }
+        if self.sack.largest().is_none_or(|largest| number > largest) {
+            self.arrival = now;
+        }
+        self.sack.see(number);
+        self.opener.expected = self.opener.expected.max(number.next());
+        self.stats.packets_received += 1;
+        self.stats.datagram_bytes_received += datagram_bytes as u64;
+        self.stats.datagram_bytes_max = self.stats.datagram_bytes_max.max(datagram_bytes);
+        true
+    }
+
+    fn heard(&mut self, now: Time, packets: u64, datagram_bytes: usize, ack_now: bool) {
+        self.on_call(now);
+        self.last_heard = now;
+        self.refused = false;
+        self.ack_timing.on_packets(now, packets);
+        self.credit.on_packets(now, packets, datagram_bytes, self.smoothed_rtt);
+        if ack_now {
+            self.ack_timing.at_once();
+        }
+    }
+
+    /// A datagram that could not be opened came to this transfer's socket.
+    pub fn handle_invalid(&mut self) {
+        self.stats.invalid += 1;
+    }
+
+    /// Any packet but DATA of the body.
+    pub fn handle_packet(&mut self, now: Time, packet: &Packet<'_>) {
+        if matches!(self.state, State::Closing { .. } | State::Closed) {
+            return;
+        }
+        self.heard(now, 1, packet.datagram_bytes, packet.flags.ack_now);
+        if !self.take_number(now, packet.number, packet.datagram_bytes) {
+            // Told again at once: what this is a repetition of may have been acknowledged in vain.
+            return;
+        }
+        let held = match &packet.frame {
+            Frame::Data(data) => self.on_records(data),
+            Frame::Probe(probe) => {
+                self.on_probe(now, probe);
+                true
+            }
+            Frame::Start(_) => {
+                self.ack_timing.at_once();
+                true
+            }
+            Frame::Close(close) => {
+                let text = close.text.to_owned();
+                self.on_close(close.code, text);
+                true
+            }
+            Frame::Hello(_) | Frame::Welcome(_) | Frame::Ack(_) => {
+                self.stats.invalid += 1;
+                true
+            }
+        };
+        if held {
+            self.sack.insert(packet.number);
+        } else {
+            self.stats.unplaced += 1;
+        }
+        self.run_steps();
+    }
+
+    /// DATA of the body. Appends to `places` where the payload belongs; what is not named there
+    /// is not wanted.
+    pub fn handle_body(&mut self, now: Time, run: &ReceivedRun, places: &mut Vec<Place>) {
+        if self.state != State::Open {
+            return;
+        }
+        let largest_payload = run.payload_bytes.min(run.bytes) as usize;
+        let datagram_bytes = largest_payload + limits::DATA_HEADER_BYTES;
+        self.heard(now, run.packets, datagram_bytes, run.ack_now);
+        let run_end = run.offset + run.bytes;
+        let mut held_end = run.offset;
+        let mut fresh = false;
+        for index in 0..run.packets {
+            let number = PacketNumber(run.first.0 + index);
+            let start = run.offset + index * run.payload_bytes;
+            let end = (start + run.payload_bytes).min(run_end);
+            let datagram = (end - start) as usize + limits::DATA_HEADER_BYTES;
+            fresh |= self.take_number(now, number, datagram);
+            if held_end == start && self.body.accepts(&(run.offset..end)) {
+                held_end = end;
+                self.sack.insert(number);
+            } else {
+                self.stats.unplaced += 1;
+            }
+        }
+        if fresh && held_end > run.offset {
+            let mut steps = std::mem::take(&mut self.steps);
+            self.body.store(run.offset..held_end, places, &mut steps);
+            self.steps = steps;
+            self.run_steps();
+        }
+    }
+
+    fn on_probe(&mut self, now: Time, probe: &Probe) {
+        if probe.srtt_us > 0 {
+            self.smoothed_rtt = Duration::from_micros(u64::from(probe.srtt_us));
+        }
+        self.window_packets = u64::from(probe.window_packets.max(1));
+        if probe.answers > self.answers.base() && probe.answers <= self.answers.next_offset() {
+            self.answers.on_acknowledged(0..probe.answers);
+            self.answers.raise_limit(probe.answers + limits::ANSWERS_OUTSTANDING_MAX);
+            self.answers_backoff = 0;
+            self.answers_sent_at = (!self.answers.is_acknowledged()).then_some(now);
+        }
+        if matches!(self.state, State::Lingering { .. }) && self.answers.is_acknowledged() {
+            self.finished();
+        }
+    }
+
+    fn on_close(&mut self, code: CloseCode, text: String) {
+        match self.state {
+            State::Lingering { .. } => self.finished(),
+            State::Open => self.end(Error::ClosedByPeer { code, text }),
+            State::Closing { .. } | State::Closed => {}
+        }
+    }
+
+    fn finished(&mut self) {
+        self.state = State::Closed;
+        self.events.push_back(ReceiverEvent::Finished);
+    }
+
+    fn end(&mut self, error: Error) {
+        if matches!(self.state, State::Open) {
+            self.state = State::Closed;
+            self.events.push_back(ReceiverEvent::Closed(error));
+        }
+    }
+
+    fn fail(&mut self, error: Error, code: CloseCode) {
+        if matches!(self.state, State::Open) {
+            self.end(error);
+            self.state = State::Closing { code };
+        }
+    }
+
+    /// The sender's host reported its port closed (ICMP).
+    pub fn handle_refused(&mut self, now: Time) {
+        self.on_call(now);
+        self.refused = true;
+        if matches!(self.state, State::Lingering { .. }) {
+            self.finished();
+        }
+    }
+
+    /// Ends the transfer; the sender is told why.
+    pub fn cancel(&mut self, code: CloseCode) {
+        self.fail(Error::Cancelled { code }, code);
+    }
+
+    // ---- what the shell tells ----
+
+    /// Free buffers for so many more packets.
+    pub fn set_room(&mut self, packets: u64) {
+        self.credit.set_room(packets);
+    }
+
+    /// The kernel's count of datagrams dropped at the socket.
+    pub fn set_drops(&mut self, drops: u32) {
+        self.stats.drops = drops;
+    }
+
+    /// More body bytes are in files.
+    pub fn on_written(&mut self, bytes: u64) {
+        self.stats.written += bytes;
+    }
+
+    /// An equal entry is there already.
+    pub fn entry_present(&mut self, entry: u32) {
+        if self.body.settle(entry) {
+            self.stats.present += 1;
+            extend(&mut self.present, entry, |first_entry, entries| {
+                push_answer(&mut self.answers, &AnswerRecord::Present { first_entry, entries });
+            });
+            self.check_settled();
+        }
+    }
+
+    /// An entry is committed; in a dry run: would be stored.
+    pub fn entry_committed(&mut self, entry: u32) {
+        if self.body.settle(entry) {
+            self.stats.committed += 1;
+            let dry_run = self.dry_run;
+            extend(&mut self.committed, entry, |first_entry, entries| {
+                push_answer(&mut self.answers, &committed_record(dry_run, first_entry, entries));
+            });
+            self.check_settled();
+        }
+    }
+
+    /// An entry will not be stored.
+    pub fn entry_refused(&mut self, entry: u32, code: RefuseCode, text: &str) {
+        if self.body.settle(entry) {
+            self.stats.failed += 1;
+            self.flush_answers();
+            let text = short_text(text);
+            push_answer(&mut self.answers, &AnswerRecord::Refused { entry, code, text });
+            self.check_settled();
+        }
+    }
+
+    /// An entry was taken but cannot be committed.
+    pub fn entry_failed(&mut self, entry: u32, code: RefuseCode, text: &str) {
+        if self.body.settle(entry) {
+            self.stats.failed += 1;
+            self.flush_answers();
+            let text = short_text(text);
+            push_answer(&mut self.answers, &AnswerRecord::Failed { entry, code, text });
+            self.check_settled();
+        }
+    }
+
+    /// A block is as announced.
+    pub fn block_verified(&mut self, entry: u32, block: u32) {
+        self.body.on_verified(entry, block, &mut self.steps);
+        self.run_steps();
+    }
+
+    /// A block differs from its digest: it is asked for again, or the file is given up.
+    pub fn block_differs(&mut self, entry: u32, block: u32) {
+        match self.body.on_differs(entry, block) {
+            Some(epoch) => {
+                self.flush_answers();
+                push_answer(&mut self.answers, &AnswerRecord::Again { entry, block, epoch });
+            }
+            None => self.abandon(entry, RefuseCode::Changed, None),
+        }
+    }
+
+    fn abandon(&mut self, entry: u32, code: RefuseCode, reason: Option<VoidReason>) {
+        if self.body.close(entry) {
+            self.events.push_back(ReceiverEvent::Abandon { entry, code, reason });
+        }
+    }
+
+    /// Directories are finished, in answer to [`ReceiverEvent::Settled`].
+    pub fn finish(&mut self, now: Time) {
+        if self.state != State::Open || !self.settled_told {
+            return;
+        }
+        self.flush_answers();
+        push_answer(
+            &mut self.answers,
+            &AnswerRecord::End {
+                committed: self.stats.committed,
+                present: self.stats.present,
+                failed: self.stats.failed,
+            },
+        );
+        self.state = State::Lingering { until: now + self.config.linger };
+    }
+
+    fn flush_answers(&mut self) {
+        if let Some((first_entry, entries)) = self.present.take() {
+            push_answer(&mut self.answers, &AnswerRecord::Present { first_entry, entries });
+        }
+        if let Some((first_entry, entries)) = self.committed.take() {
+            let record = committed_record(self.dry_run, first_entry, entries);
+            push_answer(&mut self.answers, &record);
+        }
+    }
+
+    /// Tells the shell once everything is settled and what was announced arrived undamaged.
+    fn check_settled(&mut self) {
+        self.read_records();
+        let done = self.end_checked && self.body.unsettled() == 0 && !self.settled_told;
+        if done && self.state == State::Open {
+            self.settled_told = true;
+            self.events.push_back(ReceiverEvent::Settled);
+        }
+    }
+
+    fn run_steps(&mut self) {
+        for step in self.steps.drain(..) {
+            self.events.push_back(match step {
+                Step::Verify { entry, block, digest } => {
+                    ReceiverEvent::Verify { entry, block, digest }
+                }
+                Step::Commit { entry } => ReceiverEvent::Commit { entry },
+            });
+        }
+    }
+
+    // ---- what the shell asks ----
+
+    /// The next thing to do.
+    pub fn poll_event(&mut self) -> Option<ReceiverEvent> {
+        self.events.pop_front()
+    }
+
+    /// Whether nothing will be sent or expected any more.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// When something of the sender was heard last.
+    pub fn last_heard(&self) -> Time {
+        self.last_heard
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> ReceiverStats {
+        ReceiverStats {
+            body_bytes: self.body.body_end(),
+            entries: self.body.entries(),
+            ..self.stats.clone()
+        }
+    }
+
+    /// Bytes of memory held, for the simulation's bound.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Receiver>() + self.body.memory_bytes() + self.answers.held_bytes() as usize
+    }
+
+    fn on_call(&mut self, now: Time) {
+        if now.saturating_since(self.last_call) > Duration::from_secs(2) {
+            self.judge_from = now + Duration::from_secs(1);
+        }
+        self.last_call = now;
+    }
+
+    /// Time has passed; call it when [`Receiver::poll_timeout`] is reached.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.on_call(now);
+        match self.state {
+            State::Open if now >= self.silence_deadline() => {
+                let silence = now.saturating_since(self.last_heard);
+                self.end(Error::Silence { silence, refused: self.refused });
+            }
+            State::Lingering { until } if now >= until => self.finished(),
+            _ => {}
+        }
+    }
+
+    fn silence_deadline(&self) -> Time {
+        let patience = match self.refused {
+            true => self.config.timeout.min(REFUSED_TIMEOUT),
+            false => self.config.timeout,
+        };
+        (self.last_heard + patience).max(self.judge_from)
+    }
+
+    fn on_records(&mut self, data: &Data<'_>) -> bool {
+        let held = match data.space {
+            Space::Manifest => self.manifest.insert(data.offset, data.payload),
+            Space::Digests => self.digests.insert(data.offset, data.payload),
+            // Body comes by handle_body, answers never come to a receiver.
+            Space::Body | Space::Answers => {
+                self.stats.invalid += 1;
+                true
+            }
+        };
+        self.check_settled();
+        held
+    }
+}
+
+fn push_answer(answers: &mut SendStream, record: &AnswerRecord<'_>) {
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    answers.push(&bytes);
+}
+
+fn committed_record(dry_run: bool, first_entry: u32, entries: u32) -> AnswerRecord<'static> {
+    match dry_run {
+        true => AnswerRecord::Take { first_entry, entries },
+        false => AnswerRecord::Committed { first_entry, entries },
+    }
+}
+
+/// Extends a run of entries by `entry`; flushes it first if `entry` does not continue it.
+fn extend(run: &mut Option<(u32, u32)>, entry: u32, flush: impl FnOnce(u32, u32)) {
+    match run {
+        Some((first, count)) if first.checked_add(*count) == Some(entry) => *count += 1,
+        Some((first, count)) => {
+            flush(*first, *count);
+            *run = Some((entry, 1));
+        }
+        None => *run = Some((entry, 1)),
+    }
+}
+
+/// As much of `text` as a record holds.
+fn short_text(text: &str) -> &str {
+    let mut end = text.len().min(limits::TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}

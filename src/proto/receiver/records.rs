@@ -1,0 +1,160 @@
+//! Reads the manifest and the digests as they become contiguous.
+
+use super::{End, Receiver, UNSETTLED_MAX};
+use crate::proto::error::Error;
+use crate::proto::event::{ReceivedEntry, ReceiverEvent};
+use crate::wire::{CloseCode, DigestRecord, Entry, EntryKind, ManifestRecord, RefuseCode};
+
+impl Receiver {
+    /// Takes in as many records as are complete, in both spaces.
+    pub(super) fn read_records(&mut self) {
+        self.read_manifest();
+        self.read_digests();
+        self.check_end();
+        self.run_steps();
+    }
+
+    fn broken(&mut self, rule: &'static str) {
+        self.fail(Error::Protocol { rule }, CloseCode::Protocol);
+    }
+
+    fn read_manifest(&mut self) {
+        let mut used_total = 0;
+        let mut ready = std::mem::take(&mut self.ready_scratch);
+        ready.clear();
+        ready.extend_from_slice(self.manifest.ready());
+        while self.body.unsettled() < UNSETTLED_MAX {
+            let rest = ready.get(used_total..).unwrap_or_default();
+            match ManifestRecord::decode(rest) {
+                Ok(Some((record, used))) => {
+                    let ended = self.end.is_some();
+                    if let Err(rule) = self.on_manifest_record(&record) {
+                        self.broken(rule);
+                        break;
+                    }
+                    if !ended && self.end.is_none() {
+                        self.transcript.update_manifest(rest.get(..used).unwrap_or_default());
+                    }
+                    used_total += used;
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    self.broken("a manifest record is malformed");
+                    break;
+                }
+            }
+        }
+        self.manifest.consume(used_total);
+        self.ready_scratch = ready;
+    }
+
+    fn on_manifest_record(&mut self, record: &ManifestRecord<'_>) -> Result<(), &'static str> {
+        match *record {
+            ManifestRecord::Entry(ref entry) => self.on_entry(entry),
+            ManifestRecord::Hole { offset, bytes } => {
+                let entry = self.body.entries().wrapping_sub(1);
+                if self.end.is_some() || !self.hole_may_follow {
+                    return Err("a hole follows no file");
+                }
+                self.events.push_back(ReceiverEvent::Hole { entry, offset, bytes });
+                match self.body.push_hole(offset, bytes, &mut self.steps) {
+                    true => Ok(()),
+                    false => Err("a hole lies outside its file or out of order"),
+                }
+            }
+            ManifestRecord::Void { entry, reason } => {
+                if entry >= self.body.entries() {
+                    return Err("an unknown entry was declared void");
+                }
+                self.hole_may_follow = false;
+                self.abandon(entry, RefuseCode::Source, Some(reason));
+                Ok(())
+            }
+            ManifestRecord::End { entries, body_bytes, digests_bytes, digest } => {
+                let agreed = self.end.is_none()
+                    && entries == self.body.entries()
+                    && body_bytes == self.body.body_end();
+                if !agreed {
+                    return Err("the manifest's end does not agree with it");
+                }
+                self.end = Some(End { digests_bytes, digest });
+                Ok(())
+            }
+        }
+    }
+
+    fn on_entry(&mut self, entry: &Entry<'_>) -> Result<(), &'static str> {
+        if self.end.is_some() {
+            return Err("an entry follows the manifest's end");
+        }
+        let number = self.body.entries();
+        if !self.body.push_entry(entry.size) {
+            return Err("the body is too long");
+        }
+        self.hole_may_follow = entry.kind == EntryKind::File && !self.dry_run;
+        self.events.push_back(ReceiverEvent::Entry(ReceivedEntry {
+            entry: number,
+            kind: entry.kind,
+            mode: entry.mode,
+            mtime: (entry.mtime_seconds, entry.mtime_nanos),
+            size: entry.size,
+            identity: entry.identity,
+            path: entry.path.to_vec(),
+            target: entry.target.to_vec(),
+        }));
+        if self.dry_run {
+            self.body.close(number);
+        } else if entry.kind == EntryKind::File && entry.size == 0 {
+            self.body.commit_empty(number, &mut self.steps);
+            self.run_steps();
+        }
+        Ok(())
+    }
+
+    fn read_digests(&mut self) {
+        let mut used_total = 0;
+        let mut ready = std::mem::take(&mut self.ready_scratch);
+        ready.clear();
+        ready.extend_from_slice(self.digests.ready());
+        loop {
+            let rest = ready.get(used_total..).unwrap_or_default();
+            let (record, used) = match DigestRecord::decode(rest, self.digest) {
+                Ok(Some(found)) => found,
+                Ok(None) => break,
+                Err(_) => {
+                    self.broken("a digest record is malformed");
+                    break;
+                }
+            };
+            let DigestRecord { entry, block, epoch, digest } = record;
+            match self.body.push_digest(entry, block, epoch, digest, &mut self.steps) {
+                // Its entry is still on the way.
+                None if self.end.is_none() => break,
+                None | Some(false) => {
+                    self.broken("a digest of an unknown block");
+                    break;
+                }
+                Some(true) => {}
+            }
+            if epoch == 0 {
+                self.transcript.update_digests(rest.get(..used).unwrap_or_default());
+            }
+            used_total += used;
+        }
+        self.digests.consume(used_total);
+        self.ready_scratch = ready;
+    }
+
+    /// Compares END's digest once everything it speaks of is here.
+    fn check_end(&mut self) {
+        let Some(end) = &self.end else { return };
+        if self.end_checked || self.digests.consumed() < end.digests_bytes {
+            return;
+        }
+        if end.digest == self.transcript.digest() {
+            self.end_checked = true;
+        } else {
+            self.fail(Error::Integrity, CloseCode::Integrity);
+        }
+    }
+}

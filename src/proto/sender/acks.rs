@@ -1,0 +1,206 @@
+//! Takes ACKs in: RTT, rate samples, losses (proto.md, "Loss detection").
+
+use std::time::Duration;
+
+use super::congestion::AckSample;
+use super::in_flight::{Acked, Lost};
+use super::{LastAck, Sender};
+use crate::proto::time::Time;
+use crate::wire::{Ack, Space};
+
+/// The least reordering window while the tail is far away.
+const LAZY_WINDOW_MIN: Duration = Duration::from_millis(1);
+
+/// ... and near the end.
+const EAGER_WINDOW_MIN: Duration = Duration::from_micros(200);
+
+/// Later packets that make an open one lost near the end (RFC 9002, section 6.1.1).
+const EAGER_PACKETS: u32 = 3;
+
+/// A widened reordering window is halved again after so many round trips (RACK, RFC 8985).
+const REORDERING_ROUNDS: u32 = 16;
+
+/// A span shorter than this makes no rate sample: receivers stamp whole batches at once.
+const RATE_SPAN_MIN_US: u64 = 100;
+
+/// Packets of the first flight that must have arrived before their spacing makes a rate.
+const TRAIN_BYTES_MIN: u64 = 16 * 1_200;
+
+impl Sender {
+    pub(super) fn on_ack(&mut self, now: Time, ack: &Ack<'_>) {
+        if ack.largest >= self.in_flight.next_number() {
+            self.stats.invalid += 1;
+            return;
+        }
+        let newer = self.last_ack.is_none_or(|last| ack.largest >= last.largest);
+        let backwards = self.last_ack.is_some_and(|last| {
+            ack.largest > last.largest
+                && (ack.received_packets < last.received_packets
+                    || ack.received_bytes < last.received_bytes)
+        });
+        if backwards {
+            self.stats.invalid += 1;
+            return;
+        }
+        self.stats.acks += 1;
+        self.stats.written = self.stats.written.max(ack.written);
+        self.flow.on_ack(ack);
+        self.manifest.raise_limit(ack.max_manifest);
+        self.digests.raise_limit(ack.max_digests);
+        let acked = self.in_flight.on_ack(ack);
+        self.release(&acked);
+        if let Some((sent_at, _)) = acked.largest {
+            let delay = Duration::from_micros(u64::from(ack.delay_us));
+            let since = now.saturating_since(sent_at);
+            self.ack_delay_max = self.ack_delay_max.max(delay.min(Duration::from_millis(25)));
+            self.rtt.on_sample(now, since.saturating_sub(delay));
+        }
+        if acked.packets > 0 {
+            self.pto_backoff = 0;
+            let grown = acked.datagram_bytes.min(self.flow.datagram_bytes());
+            self.mtu.on_reported(grown as usize);
+        }
+        self.detect_losses(now);
+        if newer {
+            self.sample(now, ack, &acked);
+        }
+        self.set_pace(now);
+    }
+
+    /// Forgets what arrived.
+    fn release(&mut self, acked: &Acked) {
+        for chunk in &acked.chunks {
+            match chunk.space {
+                Space::Manifest => self.manifest.on_acknowledged(chunk.range.clone()),
+                Space::Digests => self.digests.on_acknowledged(chunk.range.clone()),
+                Space::Body | Space::Answers => {}
+            }
+        }
+        for chunk in acked.spurious.iter().filter(|chunk| chunk.space == Space::Body) {
+            self.body.on_spurious(&chunk.range);
+        }
+        if acked.spurious_packets > 0 {
+            self.stats.packets_spurious += acked.spurious_packets;
+            let window = self.reordering_window.max(self.reordering_window_min()) * 2;
+            self.reordering_window = window.min(self.rtt.smoothed());
+            self.reordering_rounds = 0;
+        }
+    }
+
+    /// Whether the rest of the transfer is so short that a lost packet delays its end.
+    fn is_eager(&self) -> bool {
+        self.body.unsent_bytes() < 2 * self.controller.window_bytes()
+    }
+
+    fn reordering_window_min(&self) -> Duration {
+        match self.is_eager() {
+            true => (self.rtt.minimum() / 4).max(EAGER_WINDOW_MIN),
+            false => (self.rtt.smoothed() / 2).max(LAZY_WINDOW_MIN),
+        }
+    }
+
+    pub(super) fn detect_losses(&mut self, now: Time) {
+        let window = self.reordering_window.max(self.reordering_window_min());
+        let wait = self.rtt.smoothed().max(self.rtt.latest()) + window;
+        let mut lost = Lost::default();
+        self.loss_deadline = self.in_flight.detect_by_time(now, wait, &mut lost);
+        if self.is_eager() && self.reordering_window.is_zero() {
+            self.in_flight.detect_by_count(EAGER_PACKETS, &mut lost);
+        }
+        self.requeue(&lost);
+    }
+
+    /// Queues lost content to be sent again.
+    pub(super) fn requeue(&mut self, lost: &Lost) {
+        if lost.packets == 0 {
+            return;
+        }
+        self.stats.packets_lost += lost.packets;
+        for chunk in &lost.chunks {
+            match chunk.space {
+                Space::Body => self.body.on_lost(chunk.range.clone()),
+                Space::Manifest => self.manifest.on_lost(chunk.range.clone()),
+                Space::Digests => self.digests.on_lost(chunk.range.clone()),
+                Space::Answers => {}
+            }
+        }
+        if self.mtu.test_number().is_some_and(|number| lost.probes.contains(&number)) {
+            self.mtu.on_test_lost();
+        }
+        self.mtu.on_large_lost(lost.large_packets);
+    }
+
+    /// Tells the controller what this ACK shows.
+    fn sample(&mut self, now: Time, ack: &Ack<'_>, acked: &Acked) {
+        let round_ended = ack.largest >= self.round_end;
+        if round_ended {
+            self.round_end = self.in_flight.next_number();
+            self.on_round();
+        }
+        let receiver_dropped = self.last_ack.is_some_and(|last| last.drops != ack.drops);
+        if let Some(last) = self.last_ack {
+            self.stats.receiver_drops += u64::from(ack.drops.wrapping_sub(last.drops));
+        } else {
+            self.stats.receiver_drops = u64::from(ack.drops);
+        }
+        let (rate, limited) = self.rate_sample(ack, acked);
+        self.controller.on_ack(&AckSample {
+            now,
+            smoothed_rtt: self.rtt.smoothed(),
+            min_rtt: self.rtt.minimum(),
+            queue_delay: self.rtt.latest().saturating_sub(self.rtt.minimum()),
+            rate,
+            limited,
+            sent_packets: ack.largest.0 + 1 - self.config.first_number,
+            received_packets: ack.received_packets,
+            receiver_dropped,
+            in_flight_bytes: self.in_flight.bytes(),
+            datagram_bytes: self.mtu.datagram_bytes() as u64,
+            round_ended,
+        });
+        self.last_ack = Some(LastAck {
+            largest: ack.largest,
+            received_packets: ack.received_packets,
+            received_bytes: ack.received_bytes,
+            drops: ack.drops,
+        });
+        if let Some((sent_at, _)) = acked.largest {
+            self.mark.arrival_us = ack.arrival_us;
+            self.mark.received_bytes = ack.received_bytes;
+            self.mark.sent_at = sent_at;
+            if self.train.is_none() {
+                self.train = Some(self.mark);
+            }
+        }
+    }
+
+    /// Delivery rate over the span from when the newest reported packet left to its arrival,
+    /// by the receiver's clock; for the first flight over the flight's own spacing.
+    fn rate_sample(&self, ack: &Ack<'_>, acked: &Acked) -> (Option<u64>, bool) {
+        let Some((sent_at, mark)) = acked.largest else { return (None, true) };
+        let first_flight = mark.received_bytes == 0;
+        let base = if first_flight { self.train } else { Some(mark) };
+        let Some(base) = base else { return (None, true) };
+        let bytes = ack.received_bytes.saturating_sub(base.received_bytes);
+        let arrival_us = ack.arrival_us.saturating_sub(base.arrival_us);
+        // Packets that were held up and arrive at once would show too high a rate: the span in
+        // which they left bounds it. The first flight leaves at once, so its span says nothing.
+        let sent_us = sent_at.saturating_since(base.sent_at).as_micros() as u64;
+        let span_us = if first_flight { arrival_us } else { arrival_us.max(sent_us) };
+        if span_us < RATE_SPAN_MIN_US || (first_flight && bytes < TRAIN_BYTES_MIN) {
+            return (None, true);
+        }
+        let rate = u128::from(bytes) * 1_000_000 / u128::from(span_us);
+        (u64::try_from(rate).ok(), mark.limited)
+    }
+
+    fn on_round(&mut self) {
+        self.reordering_rounds += 1;
+        if self.reordering_rounds >= REORDERING_ROUNDS {
+            self.reordering_rounds = 0;
+            let half = self.reordering_window / 2;
+            let least = self.reordering_window_min();
+            self.reordering_window = if half < least { Duration::ZERO } else { half };
+        }
+    }
+}

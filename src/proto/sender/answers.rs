@@ -1,0 +1,90 @@
+//! Reads the receiver's answers (proto.md, "Answer records").
+
+use super::{Sender, State};
+use crate::proto::event::{Outcome, SenderEvent};
+use crate::wire::{AnswerRecord, CloseCode, Data, Space};
+
+impl Sender {
+    pub(super) fn on_answers(&mut self, data: &Data<'_>) {
+        if data.space != Space::Answers {
+            self.stats.invalid += 1;
+            return;
+        }
+        // Told again even if nothing is new: the last acknowledgement may have been lost.
+        self.answers_ack_due = true;
+        self.answers.insert(data.offset, data.payload);
+        let ready = self.answers.ready().to_vec();
+        let mut rest = ready.as_slice();
+        while !self.is_over() {
+            match AnswerRecord::decode(rest) {
+                Ok(Some((record, used))) => {
+                    self.on_answer(&record);
+                    rest = rest.get(used..).unwrap_or_default();
+                }
+                Ok(None) => break,
+                Err(_) => return self.fail_protocol("an answer record is malformed"),
+            }
+        }
+        self.answers.consume(ready.len() - rest.len());
+    }
+
+    fn on_answer(&mut self, record: &AnswerRecord<'_>) {
+        match *record {
+            AnswerRecord::Have { entry, first_block, blocks } => {
+                self.body.have(entry, first_block, blocks);
+            }
+            AnswerRecord::Present { first_entry, entries } => {
+                self.settled.present = self.settled.present.saturating_add(entries);
+                self.settle(first_entry, entries, Outcome::Present);
+            }
+            AnswerRecord::Committed { first_entry, entries } => {
+                self.settled.committed = self.settled.committed.saturating_add(entries);
+                self.settle(first_entry, entries, Outcome::Committed);
+            }
+            AnswerRecord::Take { first_entry, entries } => {
+                self.settled.committed = self.settled.committed.saturating_add(entries);
+                self.settle(first_entry, entries, Outcome::WouldStore);
+            }
+            AnswerRecord::Refused { entry, code, text }
+            | AnswerRecord::Failed { entry, code, text } => {
+                self.settled.failed = self.settled.failed.saturating_add(1);
+                if !self.body.settle(entry) {
+                    return self.fail_protocol("an entry was settled twice or never sent");
+                }
+                let refused = matches!(record, AnswerRecord::Refused { .. });
+                let text = text.to_owned();
+                self.events.push_back(SenderEvent::Failed { entry, code, text, refused });
+            }
+            AnswerRecord::Again { entry, block, epoch } => {
+                if self.body.block_range(entry, block).is_none() || epoch == 0 {
+                    return self.fail_protocol("an unknown block was asked for again");
+                }
+                self.events.push_back(SenderEvent::Again { entry, block, epoch });
+            }
+            AnswerRecord::End { committed, present, failed } => {
+                self.on_answers_end(committed, present, failed);
+            }
+        }
+    }
+
+    fn settle(&mut self, first_entry: u32, entries: u32, outcome: Outcome) {
+        let known = first_entry.checked_add(entries).is_some_and(|end| end <= self.body.entries());
+        if !known || !(first_entry..first_entry + entries).all(|entry| self.body.settle(entry)) {
+            return self.fail_protocol("an entry was settled twice or never sent");
+        }
+        self.events.push_back(SenderEvent::Settled { first_entry, entries, outcome });
+    }
+
+    fn on_answers_end(&mut self, committed: u32, present: u32, failed: u32) {
+        let agreed = self.manifest_ended
+            && self.body.unsettled() == 0
+            && committed == self.settled.committed
+            && present == self.settled.present
+            && failed == self.settled.failed;
+        if !agreed {
+            return self.fail_protocol("the receiver's end does not agree with its answers");
+        }
+        self.events.push_back(SenderEvent::Finished { committed, present, failed });
+        self.state = State::Closing { left: 2, code: CloseCode::Done };
+    }
+}

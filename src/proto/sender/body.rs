@@ -1,0 +1,229 @@
+//! Which body bytes wait to be sent: new ones, lost ones, and those nobody wants any more.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::proto::range_set::RangeSet;
+use crate::wire::limits;
+
+/// The body range of one entry.
+#[derive(Clone, Debug)]
+struct Span {
+    start: u64,
+    bytes: u64,
+    /// No byte is to be sent any more: settled, refused, or void.
+    closed: bool,
+    /// The receiver has decided on it.
+    settled: bool,
+}
+
+/// The body as the sender sees it: entries end to end, and what of them is still to be sent.
+#[derive(Debug, Default)]
+pub struct BodyQueue {
+    /// Entries from `first_entry` on; settled ones at the front are forgotten.
+    spans: VecDeque<Span>,
+    first_entry: u32,
+    /// Entries in `spans` that are not settled.
+    unsettled: usize,
+    /// Length of the body so far.
+    end: u64,
+    unsent: RangeSet,
+    lost: RangeSet,
+}
+
+impl BodyQueue {
+    /// Number of entries so far.
+    pub fn entries(&self) -> u32 {
+        self.first_entry + self.spans.len() as u32
+    }
+
+    /// Number of entries the receiver has not settled.
+    pub fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+
+    /// Length of the body so far.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Bytes that have never been sent.
+    pub fn unsent_bytes(&self) -> u64 {
+        self.unsent.covered()
+    }
+
+    /// Appends an entry; `wanted` is false in a dry run. Returns its number.
+    pub fn push_entry(&mut self, bytes: u64, wanted: bool) -> u32 {
+        let entry = self.entries();
+        let start = self.end;
+        self.end += bytes;
+        self.spans.push_back(Span { start, bytes, closed: !wanted, settled: false });
+        self.unsettled += 1;
+        if wanted {
+            self.unsent.insert(start..self.end);
+        }
+        entry
+    }
+
+    /// A range of the last entry's file has no data and is never sent.
+    pub fn push_hole(&mut self, offset: u64, bytes: u64) {
+        if let Some(span) = self.spans.back() {
+            let start = span.start.saturating_add(offset);
+            let end = start.saturating_add(bytes).min(span.start + span.bytes);
+            self.unsent.remove(&(start..end));
+        }
+    }
+
+    fn span(&self, entry: u32) -> Option<&Span> {
+        self.spans.get(entry.checked_sub(self.first_entry)? as usize)
+    }
+
+    /// Where `entry`'s body starts, and its length. None if unknown or settled long ago.
+    pub fn range(&self, entry: u32) -> Option<Range<u64>> {
+        self.span(entry).map(|span| span.start..span.start + span.bytes)
+    }
+
+    /// No byte of `entry` is to be sent any more.
+    pub fn close(&mut self, entry: u32) {
+        let Some(index) = entry.checked_sub(self.first_entry) else { return };
+        let Some(span) = self.spans.get_mut(index as usize) else { return };
+        span.closed = true;
+        let range = span.start..span.start + span.bytes;
+        self.unsent.remove(&range);
+        self.lost.remove(&range);
+    }
+
+    /// The receiver has decided on `entry`. False if it is unknown or was settled before.
+    pub fn settle(&mut self, entry: u32) -> bool {
+        let Some(index) = entry.checked_sub(self.first_entry) else { return false };
+        match self.spans.get_mut(index as usize) {
+            Some(span) if !span.settled => span.settled = true,
+            _ => return false,
+        }
+        self.unsettled -= 1;
+        self.close(entry);
+        while self.spans.front().is_some_and(|span| span.settled) {
+            self.spans.pop_front();
+            self.first_entry += 1;
+        }
+        true
+    }
+
+    /// The range of block `block` of `entry`, if there is such a block.
+    pub fn block_range(&self, entry: u32, block: u32) -> Option<Range<u64>> {
+        let span = self.span(entry)?;
+        let offset = u64::from(block) * limits::BLOCK_BYTES;
+        let bytes = span.bytes.checked_sub(offset)?.min(limits::BLOCK_BYTES);
+        (bytes > 0).then_some(span.start + offset..span.start + offset + bytes)
+    }
+
+    /// The receiver has these blocks already.
+    pub fn have(&mut self, entry: u32, first_block: u32, blocks: u32) {
+        let Some(span) = self.span(entry) else { return };
+        let start = (u64::from(first_block) * limits::BLOCK_BYTES).min(span.bytes);
+        let bytes = u64::from(blocks) * limits::BLOCK_BYTES;
+        let range = span.start + start..span.start + (start + bytes).min(span.bytes);
+        self.unsent.remove(&range);
+        self.lost.remove(&range);
+    }
+
+    /// `range` is to be sent again, as far as it is still wanted.
+    pub fn on_lost(&mut self, range: Range<u64>) {
+        let after = self.spans.partition_point(|span| span.start + span.bytes <= range.start);
+        for span in self.spans.iter().skip(after) {
+            if span.start >= range.end {
+                break;
+            }
+            if !span.closed {
+                let end = (span.start + span.bytes).min(range.end);
+                self.lost.insert(span.start.max(range.start)..end);
+            }
+        }
+    }
+
+    /// `range` has arrived after all.
+    pub fn on_spurious(&mut self, range: &Range<u64>) {
+        self.lost.remove(range);
+    }
+
+    /// Whether there is anything to send below `max_body`.
+    pub fn has_chunk(&self, max_body: u64) -> bool {
+        self.has_lost() || self.unsent.first().is_some_and(|range| range.start < max_body)
+    }
+
+    /// Whether anything waits to be sent again.
+    pub fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// Takes the next chunk of at most `bytes_max` below `max_body`: lost ones first, in
+    /// ascending offset. The flag says whether it is sent for the first time.
+    pub fn next_chunk(&mut self, bytes_max: u64, max_body: u64) -> Option<(Range<u64>, bool)> {
+        if let Some(chunk) = self.lost.pop_first(bytes_max) {
+            return Some((chunk, false));
+        }
+        let start = self.unsent.first()?.start;
+        let room = max_body.saturating_sub(start).min(bytes_max);
+        Some((self.unsent.pop_first(room)?, true))
+    }
+
+    /// Bytes of memory held, roughly.
+    pub fn memory_bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>()
+            + (self.unsent.range_count() + self.lost.range_count()) * 32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: u64 = limits::BLOCK_BYTES;
+
+    fn queue(sizes: &[u64]) -> BodyQueue {
+        let mut queue = BodyQueue::default();
+        for &size in sizes {
+            queue.push_entry(size, true);
+        }
+        queue
+    }
+
+    #[test]
+    fn small_files_share_a_chunk() {
+        let mut queue = queue(&[100, 0, 200, 300]);
+        assert_eq!(queue.next_chunk(1_000, u64::MAX), Some((0..600, true)));
+    }
+
+    #[test]
+    fn lost_bytes_of_a_settled_file_are_not_sent_again() {
+        let mut queue = queue(&[100, 200, 300]);
+        queue.next_chunk(1_000, u64::MAX);
+        assert!(queue.settle(1));
+        assert!(!queue.settle(1), "settled once");
+        queue.on_lost(50..400);
+        assert_eq!(queue.next_chunk(1_000, u64::MAX), Some((50..100, false)));
+        assert_eq!(queue.next_chunk(1_000, u64::MAX), Some((300..400, false)));
+        assert_eq!(queue.next_chunk(1_000, u64::MAX), None);
+    }
+
+    #[test]
+    fn holes_and_blocks_the_receiver_has_are_skipped() {
+        let mut queue = queue(&[3 * BLOCK + 7]);
+        queue.push_hole(10, 20);
+        queue.have(0, 1, 1);
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), Some((0..10, true)));
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), Some((30..BLOCK, true)));
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), Some((2 * BLOCK..3 * BLOCK + 7, true)));
+        assert_eq!(queue.block_range(0, 3), Some(3 * BLOCK..3 * BLOCK + 7));
+        assert_eq!(queue.block_range(0, 4), None);
+    }
+
+    #[test]
+    fn body_credit_bounds_new_bytes_only() {
+        let mut queue = queue(&[1_000]);
+        assert_eq!(queue.next_chunk(600, 500), Some((0..500, true)));
+        assert_eq!(queue.next_chunk(600, 500), None);
+        queue.on_lost(0..100);
+        assert_eq!(queue.next_chunk(600, 500), Some((0..100, false)));
+    }
+}

@@ -1,0 +1,94 @@
+//! Congestion control: how fast and how much may be under way.
+//!
+//! A controller sees one [`AckSample`] per ACK and answers with a window and a pacing rate. Its
+//! duties stand in proto.md, "Pacing and congestion control".
+
+mod auto;
+mod fixed;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::proto::time::Time;
+
+/// What one ACK tells a controller.
+#[derive(Clone, Debug)]
+pub struct AckSample {
+    /// Now.
+    pub now: Time,
+    /// Smoothed RTT.
+    pub smoothed_rtt: Duration,
+    /// Least RTT of the last 5 to 10 s.
+    pub min_rtt: Duration,
+    /// RTT above the minimum that this ACK shows, its delay at the receiver taken off.
+    pub queue_delay: Duration,
+    /// Delivery rate in bytes per second by the receiver's clock, over about one RTT.
+    pub rate: Option<u64>,
+    /// Whether the sender was held by its source or by credit while the rate was measured:
+    /// the path may be faster.
+    pub limited: bool,
+    /// Packets that left up to the ACK's `largest`, since the transfer began.
+    pub sent_packets: u64,
+    /// Distinct packets that arrived, since the transfer began.
+    pub received_packets: u64,
+    /// The receiver's kernel dropped datagrams since the last ACK: this loss is not the path's.
+    pub receiver_dropped: bool,
+    /// Bytes in flight after this ACK.
+    pub in_flight_bytes: u64,
+    /// Bytes of a full datagram.
+    pub datagram_bytes: u64,
+    /// A round trip has passed since the last ACK for which this was set.
+    pub round_ended: bool,
+}
+
+/// A congestion controller.
+pub trait Controller: fmt::Debug {
+    /// An ACK was taken in.
+    fn on_ack(&mut self, sample: &AckSample);
+
+    /// A probe timeout expired: nothing was heard for longer than an RTT.
+    fn on_probe_timeout(&mut self);
+
+    /// Bytes that may be in flight.
+    fn window_bytes(&self) -> u64;
+
+    /// Bytes per second at which packets leave.
+    fn pacing_rate(&self) -> u64;
+
+    /// Share of loss that is taken as the path's own, not as congestion (0 to 1).
+    fn random_loss(&self) -> f64 {
+        0.0
+    }
+}
+
+/// The controllers there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Model of rate and RTT with a delay bound and a test that tells random loss from
+    /// congestion.
+    #[default]
+    Auto,
+    /// A rate given by the user.
+    Fixed,
+}
+
+impl Algorithm {
+    /// Every algorithm, for help and tests.
+    pub const ALL: [Algorithm; 2] = [Algorithm::Auto, Algorithm::Fixed];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Auto => "auto",
+            Algorithm::Fixed => "fixed",
+        }
+    }
+
+    /// Makes the controller. `rtt` is the handshake's; `rate_bytes` is what the user allows.
+    pub fn build(self, now: Time, rtt: Duration, rate_bytes: Option<u64>) -> Box<dyn Controller> {
+        match self {
+            Algorithm::Auto => Box::new(auto::Auto::new(now, rtt, rate_bytes)),
+            Algorithm::Fixed => Box::new(fixed::Fixed::new(rate_bytes)),
+        }
+    }
+}

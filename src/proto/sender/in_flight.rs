@@ -1,0 +1,332 @@
+//! What is under way: packet number -> what it carried and when it left.
+//!
+//! One record is a *run*: up to 64 packets that left together and carry one contiguous range
+//! in equal pieces, so that ACKs and losses are handled by masks, not packet by packet.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::proto::time::Time;
+use crate::wire::{Ack, PacketNumber, Space, limits};
+
+/// Packets in one run at most: the width of its masks.
+pub const RUN_PACKETS_MAX: u64 = 64;
+
+/// A contiguous range of one space, as a packet or several carried it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The space.
+    pub space: Space,
+    /// The range of its offsets.
+    pub range: Range<u64>,
+}
+
+/// The receiver's counters when a run left: the base of a delivery-rate sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Receiver's clock at the arrival of the newest packet known to have arrived.
+    pub arrival_us: u64,
+    /// Bytes received until then.
+    pub received_bytes: u64,
+    /// When that packet had left, by our clock.
+    pub sent_at: Time,
+    /// Whether the sender had nothing more to send (or was held by credit) in this span.
+    pub limited: bool,
+}
+
+/// Packets that left together.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Number of the first packet.
+    pub first: PacketNumber,
+    /// How many packets, 1 to 64.
+    pub packets: u64,
+    /// When they left.
+    pub sent_at: Time,
+    /// What they carry together; none for START and PROBE.
+    pub chunk: Option<Chunk>,
+    /// Payload of every packet but the last, in bytes.
+    pub payload_bytes: u64,
+    /// Bytes of every datagram (the last one may have fewer).
+    pub datagram_bytes: u64,
+    /// The receiver's counters when the run left.
+    pub mark: Mark,
+    /// Bit i: packet `first` + i was reported.
+    reported: u64,
+    /// Bit i: packet `first` + i was declared lost.
+    lost: u64,
+}
+
+impl Run {
+    fn end(&self) -> u64 {
+        self.first.0 + self.packets
+    }
+
+    fn full_mask(&self) -> u64 {
+        mask(self.packets)
+    }
+
+    fn open_mask(&self) -> u64 {
+        self.full_mask() & !self.reported & !self.lost
+    }
+
+    /// The part of the chunk that packets `[from, to)` of the run carry.
+    fn piece(&self, from: u64, to: u64) -> Option<Chunk> {
+        let chunk = self.chunk.as_ref()?;
+        let start = chunk.range.start + from * self.payload_bytes;
+        let end = if to >= self.packets {
+            chunk.range.end
+        } else {
+            chunk.range.start + to * self.payload_bytes
+        };
+        Some(Chunk { space: chunk.space, range: start..end })
+    }
+
+    /// Calls `visit` for each stretch of set bits of `bits`, as a piece of the chunk.
+    fn for_each_piece(&self, mut bits: u64, mut visit: impl FnMut(Chunk)) {
+        while bits != 0 {
+            let from = u64::from(bits.trailing_zeros());
+            let length = u64::from((bits >> from).trailing_ones());
+            if let Some(piece) = self.piece(from, from + length) {
+                visit(piece);
+            }
+            bits &= !(mask(length) << from);
+        }
+    }
+}
+
+/// `count` low bits set.
+fn mask(count: u64) -> u64 {
+    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+/// What an ACK changed.
+#[derive(Debug, Default)]
+pub struct Acked {
+    /// Record-space content that is now known to have arrived (of the body nobody needs to know).
+    pub chunks: Vec<Chunk>,
+    /// Content of any space that had been declared lost and arrived all the same.
+    pub spurious: Vec<Chunk>,
+    /// Number of packets newly reported.
+    pub packets: u64,
+    /// Of these, packets that had been declared lost.
+    pub spurious_packets: u64,
+    /// When the newest of them left.
+    pub newest_sent_at: Option<Time>,
+    /// The run that holds the ACK's `largest`, if that is newly reported: when it left, and its mark.
+    pub largest: Option<(Time, Mark)>,
+    /// Largest datagram newly reported, in bytes.
+    pub datagram_bytes: u64,
+}
+
+/// What loss detection declared lost.
+#[derive(Debug, Default)]
+pub struct Lost {
+    /// Content to be sent again.
+    pub chunks: Vec<Chunk>,
+    /// Number of packets declared lost.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of these packets, those of more than 1,200 bytes that carried content.
+    pub large_packets: u64,
+    /// Numbers of those that carried none (START, PROBE).
+    pub probes: Vec<PacketNumber>,
+}
+
+/// All runs that are not settled, and settled ones an ACK may still speak of.
+#[derive(Debug)]
+pub struct InFlight {
+    runs: VecDeque<Run>,
+    next: PacketNumber,
+    bytes: u64,
+    packets: u64,
+    /// When the newest packet reported so far left.
+    newest_reported: Option<Time>,
+}
+
+impl InFlight {
+    /// Nothing under way; the first packet will have number `first`.
+    pub fn new(first: PacketNumber) -> InFlight {
+        InFlight { runs: VecDeque::new(), next: first, bytes: 0, packets: 0, newest_reported: None }
+    }
+
+    /// The number of the next packet.
+    pub fn next_number(&self) -> PacketNumber {
+        self.next
+    }
+
+    /// Bytes of datagrams neither reported nor lost.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes of memory held.
+    pub fn memory_bytes(&self) -> usize {
+        self.runs.capacity() * size_of::<Run>()
+    }
+
+    /// Records that `packets` packets leave now; returns the number of the first.
+    pub fn on_sent(
+        &mut self,
+        now: Time,
+        packets: u64,
+        chunk: Option<Chunk>,
+        payload_bytes: u64,
+        datagram_bytes: u64,
+        mark: Mark,
+    ) -> PacketNumber {
+        debug_assert!((1..=RUN_PACKETS_MAX).contains(&packets));
+        let first = self.next;
+        self.next = PacketNumber(first.0 + packets);
+        self.bytes += packets * datagram_bytes;
+        self.packets += packets;
+        self.runs.push_back(Run {
+            first,
+            packets,
+            sent_at: now,
+            chunk,
+            payload_bytes,
+            datagram_bytes,
+            mark,
+            reported: 0,
+            lost: 0,
+        });
+        first
+    }
+
+    /// Takes an ACK in. The caller has checked that `largest` was sent.
+    pub fn on_ack(&mut self, ack: &Ack<'_>) -> Acked {
+        let mut acked = Acked::default();
+        let bitmap_end = ack.base.0 + 64 * ack.bitmap.words() as u64;
+        let start = self.runs.partition_point(|run| run.end() <= ack.base.0);
+        for run in self.runs.range_mut(start..) {
+            if run.first.0 >= bitmap_end {
+                break;
+            }
+            let set = reported_bits(ack, run);
+            let new = set & !run.reported;
+            if new == 0 {
+                continue;
+            }
+            let was_lost = new & run.lost;
+            let open = new & !run.lost;
+            run.reported |= new;
+            let count = u64::from(new.count_ones());
+            acked.packets += count;
+            acked.spurious_packets += u64::from(was_lost.count_ones());
+            self.packets -= u64::from(open.count_ones());
+            self.bytes -= u64::from(open.count_ones()) * run.datagram_bytes;
+            acked.newest_sent_at = acked.newest_sent_at.max(Some(run.sent_at));
+            acked.datagram_bytes = acked.datagram_bytes.max(run.datagram_bytes);
+            if run.chunk.as_ref().is_some_and(|chunk| chunk.space != Space::Body) {
+                run.for_each_piece(new, |piece| acked.chunks.push(piece));
+            }
+            run.for_each_piece(was_lost, |piece| acked.spurious.push(piece));
+            let largest_bit = ack.largest.0.checked_sub(run.first.0);
+            if largest_bit.is_some_and(|bit| bit < run.packets && new >> bit & 1 == 1) {
+                acked.largest = Some((run.sent_at, run.mark));
+            }
+        }
+        self.newest_reported = self.newest_reported.max(acked.newest_sent_at);
+        self.forget(ack.base);
+        acked
+    }
+
+    /// Drops runs at the front that no later ACK can change.
+    fn forget(&mut self, base: PacketNumber) {
+        while let Some(front) = self.runs.front() {
+            let all_reported = front.reported == front.full_mask();
+            if !(all_reported || (front.open_mask() == 0 && front.end() <= base.0)) {
+                break;
+            }
+            self.runs.pop_front();
+        }
+    }
+
+    /// Declares lost what left more than `wait` ago, if something that left later is
+    /// reported; returns when the next packet will be lost by this rule.
+    pub fn detect_by_time(
+        &mut self,
+        now: Time,
+        wait: std::time::Duration,
+        lost: &mut Lost,
+    ) -> Option<Time> {
+        let newest = self.newest_reported?;
+        for index in 0..self.runs.len() {
+            let run = self.runs.get_mut(index)?;
+            if run.sent_at >= newest {
+                return None;
+            }
+            if run.open_mask() == 0 {
+                continue;
+            }
+            let deadline = run.sent_at + wait;
+            if deadline > now {
+                return Some(deadline);
+            }
+            let open = run.open_mask();
+            self.declare_lost(index, open, lost);
+        }
+        None
+    }
+
+    /// Declares lost what at least `threshold` later packets of other runs have overtaken.
+    pub fn detect_by_count(&mut self, threshold: u32, lost: &mut Lost) {
+        let mut later = 0;
+        for index in (0..self.runs.len()).rev() {
+            let Some(run) = self.runs.get(index) else { return };
+            let (open, reported) = (run.open_mask(), run.reported.count_ones());
+            if later >= threshold && open != 0 {
+                self.declare_lost(index, open, lost);
+            }
+            later += reported;
+        }
+    }
+
+    /// Declares the oldest open packets lost, at most `packets_max` of the first open run.
+    pub fn take_oldest(&mut self, packets_max: u32, lost: &mut Lost) {
+        let Some(index) = self.runs.iter().position(|run| run.open_mask() != 0) else { return };
+        let mut open = self.runs.get(index).map_or(0, Run::open_mask);
+        let mut taken = 0;
+        for _ in 0..packets_max {
+            let lowest = open & open.wrapping_neg();
+            taken |= lowest;
+            open &= !lowest;
+        }
+        self.declare_lost(index, taken, lost);
+    }
+
+    fn declare_lost(&mut self, index: usize, bits: u64, lost: &mut Lost) {
+        let Some(run) = self.runs.get_mut(index) else { return };
+        debug_assert_eq!(bits & !run.open_mask(), 0, "only open packets can become lost");
+        run.lost |= bits;
+        let count = u64::from(bits.count_ones());
+        self.packets -= count;
+        self.bytes -= count * run.datagram_bytes;
+        lost.packets += count;
+        lost.bytes += count * run.datagram_bytes;
+        if run.chunk.is_none() {
+            lost.probes.push(run.first);
+        } else if run.datagram_bytes > limits::DATAGRAM_BYTES_MIN as u64 {
+            lost.large_packets += count;
+        }
+        run.for_each_piece(bits, |piece| lost.chunks.push(piece));
+    }
+
+    /// Whether any packet is neither reported nor lost.
+    pub fn has_open(&self) -> bool {
+        self.packets > 0
+    }
+}
+
+/// The bits of `ack` that speak of `run`'s packets, packet `first` as bit 0.
+fn reported_bits(ack: &Ack<'_>, run: &Run) -> u64 {
+    if run.first.0 >= ack.base.0 {
+        let bit = (run.first.0 - ack.base.0) as usize;
+        ack.bitmap.bits(bit, run.packets as usize)
+    } else {
+        let skipped = ack.base.0 - run.first.0;
+        ack.bitmap.bits(0, (run.packets - skipped) as usize) << skipped
+    }
+}

@@ -1,0 +1,209 @@
+//! The size of datagrams: starts at what the route surely takes, tests larger ones, falls
+//! back when large ones vanish (proto.md, "Path MTU"; RFC 8899).
+
+use crate::wire::{PacketNumber, limits};
+
+/// Sizes to test, largest first, as far as the route allows them: jumbo frames of 9,000 and
+/// 4,080 bytes; then the steps upwards after a fall-back (tunnels, PPPoE, Ethernet).
+const CANDIDATES: [usize; 6] = [8_972, 4_052, 1_472, 1_412, 1_372, 1_232];
+
+/// A size is tested this often before it counts as too large.
+const TESTS_MAX: u32 = 3;
+
+/// Large packets lost in a row, with none reported, that make a black hole.
+const BLACK_HOLE_PACKETS: u64 = 3;
+
+/// The search.
+#[derive(Debug)]
+pub struct PathMtu {
+    current: usize,
+    /// Sizes still to be tested; the next one is last.
+    untested: Vec<usize>,
+    testing: Option<Test>,
+    /// Packets above 1,200 bytes lost since one was reported.
+    large_lost: u64,
+    timeouts: u32,
+}
+
+#[derive(Debug)]
+struct Test {
+    size: usize,
+    sent: u32,
+    number: Option<PacketNumber>,
+}
+
+impl PathMtu {
+    /// Starts at the smaller of 1,472 and the route's size; `receiver_max` is what the
+    /// receiver accepts at most.
+    pub fn new(route_datagram_bytes: usize, receiver_max: usize) -> PathMtu {
+        let most = route_datagram_bytes
+            .min(receiver_max)
+            .clamp(limits::DATAGRAM_BYTES_MIN, SEND_BYTES_MAX);
+        let current = most.min(limits::BASE_DATAGRAM_BYTES);
+        let mut untested: Vec<usize> =
+            CANDIDATES.into_iter().filter(|&size| size > current && size < most).rev().collect();
+        if most > current {
+            untested.push(most);
+        }
+        PathMtu { current, untested, testing: None, large_lost: 0, timeouts: 0 }
+    }
+
+    /// Bytes of a datagram now.
+    pub fn datagram_bytes(&self) -> usize {
+        self.current
+    }
+
+    /// The size of a probe to send now, if one is due.
+    pub fn next_test(&mut self) -> Option<usize> {
+        if let Some(test) = &self.testing {
+            return (test.number.is_none()).then_some(test.size);
+        }
+        let size = self.untested.pop()?;
+        self.testing = Some(Test { size, sent: 0, number: None });
+        Some(size)
+    }
+
+    /// The probe left under `number`.
+    pub fn on_test_sent(&mut self, number: PacketNumber) {
+        if let Some(test) = &mut self.testing {
+            test.sent += 1;
+            test.number = Some(number);
+        }
+    }
+
+    /// Packets of up to `datagram_bytes` were reported. Returns whether the size grew.
+    pub fn on_reported(&mut self, datagram_bytes: usize) -> bool {
+        if datagram_bytes > limits::DATAGRAM_BYTES_MIN {
+            self.large_lost = 0;
+            self.timeouts = 0;
+        }
+        if datagram_bytes <= self.current {
+            return false;
+        }
+        self.current = datagram_bytes;
+        if self.testing.as_ref().is_some_and(|test| test.size <= datagram_bytes) {
+            self.testing = None;
+        }
+        self.untested.retain(|&size| size > datagram_bytes);
+        // What was tested before was larger and did not pass: the search has ended, unless it
+        // goes upwards after a fall-back.
+        if self.untested.is_empty() {
+            self.testing = None;
+        }
+        true
+    }
+
+    /// A packet was declared lost: the probe under way perhaps.
+    pub fn on_test_lost(&mut self) {
+        let Some(test) = &mut self.testing else { return };
+        test.number = None;
+        if test.sent >= TESTS_MAX {
+            // Larger sizes cannot pass either; smaller ones remain when searching downwards.
+            let failed = test.size;
+            self.untested.retain(|&size| size < failed);
+            self.testing = None;
+        }
+    }
+
+    /// The number of the probe under way.
+    pub fn test_number(&self) -> Option<PacketNumber> {
+        self.testing.as_ref().and_then(|test| test.number)
+    }
+
+    /// `packets` above 1,200 bytes were declared lost. Returns whether the size fell.
+    pub fn on_large_lost(&mut self, packets: u64) -> bool {
+        self.large_lost += packets;
+        self.judge()
+    }
+
+    /// A probe timeout expired. Returns whether the size fell.
+    pub fn on_timeout(&mut self) -> bool {
+        self.timeouts += 1;
+        self.judge()
+    }
+
+    /// The socket refused a datagram of `bytes` as too long. Returns whether the size fell.
+    pub fn on_too_big(&mut self, bytes: usize) -> bool {
+        self.untested.retain(|&size| size < bytes);
+        if self.testing.as_ref().is_some_and(|test| test.size >= bytes) {
+            self.testing = None;
+        }
+        bytes <= self.current && self.fall_back(bytes)
+    }
+
+    fn judge(&mut self) -> bool {
+        self.large_lost >= BLACK_HOLE_PACKETS && self.timeouts >= 2 && self.fall_back(usize::MAX)
+    }
+
+    fn fall_back(&mut self, below: usize) -> bool {
+        if self.current <= limits::DATAGRAM_BYTES_MIN {
+            return false;
+        }
+        let failed = self.current.min(below);
+        self.current = limits::DATAGRAM_BYTES_MIN;
+        // Upwards from here: the smallest is tested first.
+        self.untested = CANDIDATES
+            .into_iter()
+            .filter(|&size| size < failed && size <= limits::BASE_DATAGRAM_BYTES)
+            .collect();
+        self.testing = None;
+        self.large_lost = 0;
+        self.timeouts = 0;
+        true
+    }
+}
+
+/// One send of more than 65,493 bytes arrives as unmerged datagrams (measured, Linux 6.18).
+const SEND_BYTES_MAX: usize = 65_493;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ethernet_needs_no_test() {
+        let mut mtu = PathMtu::new(1_472, 65_507);
+        assert_eq!(mtu.datagram_bytes(), 1_472);
+        assert_eq!(mtu.next_test(), None);
+    }
+
+    #[test]
+    fn the_largest_size_is_tested_first_and_three_times() {
+        let mut mtu = PathMtu::new(65_508, 65_507);
+        for number in 0..3 {
+            assert_eq!(mtu.next_test(), Some(65_493));
+            mtu.on_test_sent(PacketNumber(number));
+            assert_eq!(mtu.next_test(), None, "one at a time");
+            mtu.on_test_lost();
+        }
+        assert_eq!(mtu.next_test(), Some(8_972));
+        mtu.on_test_sent(PacketNumber(3));
+        assert!(mtu.on_reported(8_972));
+        assert_eq!(mtu.datagram_bytes(), 8_972);
+        assert_eq!(mtu.next_test(), None);
+    }
+
+    #[test]
+    fn a_black_hole_is_left_and_probed_upwards() {
+        let mut mtu = PathMtu::new(1_472, 65_507);
+        assert!(!mtu.on_large_lost(40));
+        assert!(!mtu.on_timeout());
+        assert!(mtu.on_timeout());
+        assert_eq!(mtu.datagram_bytes(), 1_200);
+        assert_eq!(mtu.next_test(), Some(1_232));
+        mtu.on_test_sent(PacketNumber(9));
+        assert!(mtu.on_reported(1_232));
+        assert_eq!(mtu.next_test(), Some(1_372));
+    }
+
+    #[test]
+    fn random_loss_is_no_black_hole() {
+        let mut mtu = PathMtu::new(1_472, 65_507);
+        for _ in 0..100 {
+            mtu.on_large_lost(1);
+            mtu.on_timeout();
+            assert!(!mtu.on_reported(1_472));
+        }
+        assert_eq!(mtu.datagram_bytes(), 1_472);
+    }
+}

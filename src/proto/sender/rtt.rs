@@ -1,0 +1,108 @@
+//! Round-trip time: smoothed value, variance and windowed minimum (RFC 6298, RFC 9002 section 5).
+
+use std::time::Duration;
+
+use crate::proto::time::Time;
+
+/// The minimum is of this span; older samples may be of another path (proto.md, "Loss detection").
+const MIN_RTT_WINDOW: Duration = Duration::from_secs(10);
+
+/// Estimator fed with one sample per ACK.
+#[derive(Clone, Debug, Default)]
+pub struct RttEstimator {
+    latest: Duration,
+    smoothed: Duration,
+    variance: Duration,
+    has_sample: bool,
+    /// Minimum of the running half window and of the one before it: together they span
+    /// between one half and one whole [`MIN_RTT_WINDOW`].
+    minimum: [Duration; 2],
+    half_window_start: Time,
+}
+
+impl RttEstimator {
+    /// Takes a sample in, ACK delay already subtracted.
+    pub fn on_sample(&mut self, now: Time, sample: Duration) {
+        let sample = sample.max(Duration::from_micros(1));
+        self.latest = sample;
+        if !self.has_sample {
+            self.has_sample = true;
+            self.smoothed = sample;
+            self.variance = sample / 2;
+            self.minimum = [sample; 2];
+            self.half_window_start = now;
+            return;
+        }
+        let deviation = self.smoothed.abs_diff(sample);
+        self.variance = (self.variance * 3 + deviation) / 4;
+        self.smoothed = (self.smoothed * 7 + sample) / 8;
+        if now.saturating_since(self.half_window_start) > MIN_RTT_WINDOW / 2 {
+            self.minimum = [sample, self.minimum[0]];
+            self.half_window_start = now;
+        }
+        self.minimum[0] = self.minimum[0].min(sample);
+    }
+
+    /// Whether there has been a sample.
+    pub fn has_sample(&self) -> bool {
+        self.has_sample
+    }
+
+    /// The latest sample; zero before the first.
+    pub fn latest(&self) -> Duration {
+        self.latest
+    }
+
+    /// The smoothed RTT; zero before the first sample.
+    pub fn smoothed(&self) -> Duration {
+        self.smoothed
+    }
+
+    /// The least sample of the last 5 to 10 s; zero before the first.
+    pub fn minimum(&self) -> Duration {
+        self.minimum[0].min(self.minimum[1])
+    }
+
+    /// Probe timeout without back-off (proto.md, "Loss detection").
+    pub fn probe_timeout(&self, ack_delay_max: Duration) -> Duration {
+        if !self.has_sample {
+            return Duration::from_millis(20);
+        }
+        let spread = (self.variance * 4).max(Duration::from_micros(200));
+        (self.smoothed + spread + ack_delay_max).max(Duration::from_millis(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_sample_is_taken_whole() {
+        let mut rtt = RttEstimator::default();
+        assert_eq!(rtt.probe_timeout(Duration::ZERO), Duration::from_millis(20));
+        rtt.on_sample(Time::ZERO, Duration::from_millis(10));
+        assert_eq!(rtt.smoothed(), Duration::from_millis(10));
+        assert_eq!(rtt.probe_timeout(Duration::from_millis(5)), Duration::from_millis(35));
+    }
+
+    #[test]
+    fn later_samples_weigh_an_eighth() {
+        let mut rtt = RttEstimator::default();
+        rtt.on_sample(Time::ZERO, Duration::from_millis(8));
+        rtt.on_sample(Time::ZERO, Duration::from_millis(16));
+        assert_eq!(rtt.smoothed(), Duration::from_millis(9));
+        assert_eq!(rtt.latest(), Duration::from_millis(16));
+    }
+
+    #[test]
+    fn the_minimum_forgets_after_its_window() {
+        let mut rtt = RttEstimator::default();
+        rtt.on_sample(Time::ZERO, Duration::from_millis(1));
+        for second in 1..=13 {
+            let now = Time::ZERO + Duration::from_secs(second);
+            rtt.on_sample(now, Duration::from_millis(20));
+        }
+        assert_eq!(rtt.minimum(), Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,83 @@
+//! The digest of what a transfer announced: H(H(manifest) ‖ H(digests)), see proto.md,
+//! "Manifest records". Blocks are digested by the shell; this one is over bytes the core holds.
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+use crate::wire::{Digest, DigestAlgorithm};
+
+/// A running hash with one of the transfer's algorithms.
+#[derive(Clone)]
+enum Hasher {
+    None,
+    Xxh3(Box<Xxh3>),
+    Blake3(Box<blake3::Hasher>),
+}
+
+impl Hasher {
+    fn new(algorithm: DigestAlgorithm) -> Hasher {
+        match algorithm {
+            DigestAlgorithm::None => Hasher::None,
+            DigestAlgorithm::Xxh3 => Hasher::Xxh3(Box::new(Xxh3::new())),
+            DigestAlgorithm::Blake3 => Hasher::Blake3(Box::new(blake3::Hasher::new())),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Hasher::None => {}
+            Hasher::Xxh3(hasher) => hasher.update(bytes),
+            Hasher::Blake3(hasher) => {
+                hasher.update(bytes);
+            }
+        }
+    }
+}
+
+/// The running digest of both announcing spaces.
+pub struct Transcript {
+    manifest: Hasher,
+    digests: Hasher,
+}
+
+impl std::fmt::Debug for Transcript {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Transcript")
+    }
+}
+
+impl Transcript {
+    /// Nothing announced yet.
+    pub fn new(algorithm: DigestAlgorithm) -> Transcript {
+        Transcript { manifest: Hasher::new(algorithm), digests: Hasher::new(algorithm) }
+    }
+
+    /// More bytes of the manifest, in order.
+    pub fn update_manifest(&mut self, bytes: &[u8]) {
+        self.manifest.update(bytes);
+    }
+
+    /// More bytes of the digests, in order.
+    pub fn update_digests(&mut self, bytes: &[u8]) {
+        self.digests.update(bytes);
+    }
+
+    /// The digest of all so far.
+    pub fn digest(&self) -> Digest {
+        match (&self.manifest, &self.digests) {
+            (Hasher::Xxh3(manifest), Hasher::Xxh3(digests)) => {
+                let mut both = [0; 32];
+                let (first, second) = both.split_at_mut(16);
+                first.copy_from_slice(&manifest.digest128().to_be_bytes());
+                second.copy_from_slice(&digests.digest128().to_be_bytes());
+                Digest::from_slice(&xxh3_128(&both).to_be_bytes()).unwrap_or(Digest::NONE)
+            }
+            (Hasher::Blake3(manifest), Hasher::Blake3(digests)) => {
+                let mut outer = blake3::Hasher::new();
+                outer.update(manifest.finalize().as_bytes());
+                outer.update(digests.finalize().as_bytes());
+                Digest::from_slice(outer.finalize().as_bytes()).unwrap_or(Digest::NONE)
+            }
+            _ => Digest::NONE,
+        }
+    }
+}
