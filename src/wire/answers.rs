@@ -126,18 +126,11 @@ impl<'a> AnswerRecord<'a> {
             HAVE => {
                 let entry = entry(&mut reader)?;
                 let (first_block, blocks) = range(&mut reader, BLOCKS_MAX)?;
-                Self::Have {
-                    entry,
-                    first_block,
-                    blocks,
-                }
+                Self::Have { entry, first_block, blocks }
             }
             PRESENT => {
                 let (first_entry, entries) = range(&mut reader, ENTRIES_MAX)?;
-                Self::Present {
-                    first_entry,
-                    entries,
-                }
+                Self::Present { first_entry, entries }
             }
             REFUSED => {
                 let (entry, code, text) = outcome(&mut reader)?;
@@ -147,19 +140,12 @@ impl<'a> AnswerRecord<'a> {
                 let (entry, block) = (entry(&mut reader)?, block(&mut reader)?);
                 match epoch(&mut reader)? {
                     0 => return Err(DecodeError::Invalid("AGAIN asks for the first epoch")),
-                    epoch => Self::Again {
-                        entry,
-                        block,
-                        epoch,
-                    },
+                    epoch => Self::Again { entry, block, epoch },
                 }
             }
             COMMITTED => {
                 let (first_entry, entries) = range(&mut reader, ENTRIES_MAX)?;
-                Self::Committed {
-                    first_entry,
-                    entries,
-                }
+                Self::Committed { first_entry, entries }
             }
             FAILED => {
                 let (entry, code, text) = outcome(&mut reader)?;
@@ -167,10 +153,7 @@ impl<'a> AnswerRecord<'a> {
             }
             TAKE => {
                 let (first_entry, entries) = range(&mut reader, ENTRIES_MAX)?;
-                Self::Take {
-                    first_entry,
-                    entries,
-                }
+                Self::Take { first_entry, entries }
             }
             END => Self::End {
                 committed: reader.u32()?,
@@ -186,25 +169,14 @@ impl<'a> AnswerRecord<'a> {
     /// Appends the record.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
-            Self::Have {
-                entry,
-                first_block,
-                blocks,
-            } => {
+            Self::Have { entry, first_block, blocks } => {
                 append_numbers(HAVE, &[entry, first_block, blocks], out);
             }
-            Self::Present {
-                first_entry,
-                entries,
-            } => {
+            Self::Present { first_entry, entries } => {
                 append_numbers(PRESENT, &[first_entry, entries], out);
             }
             Self::Refused { entry, code, text } => append_outcome(REFUSED, entry, code, text, out),
-            Self::Again {
-                entry,
-                block,
-                epoch,
-            } => {
+            Self::Again { entry, block, epoch } => {
                 let mut content = [0; 9];
                 let mut writer = Writer::new(&mut content);
                 writer.u32(entry);
@@ -213,24 +185,14 @@ impl<'a> AnswerRecord<'a> {
                 writer.finish();
                 append(AGAIN, &[&content], out);
             }
-            Self::Committed {
-                first_entry,
-                entries,
-            } => {
+            Self::Committed { first_entry, entries } => {
                 append_numbers(COMMITTED, &[first_entry, entries], out);
             }
             Self::Failed { entry, code, text } => append_outcome(FAILED, entry, code, text, out),
-            Self::Take {
-                first_entry,
-                entries,
-            } => {
+            Self::Take { first_entry, entries } => {
                 append_numbers(TAKE, &[first_entry, entries], out);
             }
-            Self::End {
-                committed,
-                present,
-                failed,
-            } => {
+            Self::End { committed, present, failed } => {
                 append_numbers(END, &[committed, present, failed], out);
             }
         }
@@ -242,9 +204,7 @@ fn range(reader: &mut Reader<'_>, end: u32) -> Result<(u32, u32), DecodeError> {
     let (first, count) = (reader.u32()?, reader.u32()?);
     match first.checked_add(count) {
         Some(behind) if count > 0 && behind <= end => Ok((first, count)),
-        _ => Err(DecodeError::Invalid(
-            "a range of an answer is empty or out of range",
-        )),
+        _ => Err(DecodeError::Invalid("a range of an answer is empty or out of range")),
     }
 }
 
@@ -261,11 +221,7 @@ fn append_numbers<const N: usize>(kind: u8, numbers: &[u32; N], out: &mut Vec<u8
 
 fn append_outcome(kind: u8, entry: u32, code: RefuseCode, text: &str, out: &mut Vec<u8>) {
     let text = shortened(text, TEXT_BYTES_MAX);
-    append(
-        kind,
-        &[&entry.to_be_bytes(), &[code.to_byte()], text.as_bytes()],
-        out,
-    );
+    append(kind, &[&entry.to_be_bytes(), &[code.to_byte()], text.as_bytes()], out);
 }
 
 impl RefuseCode {
@@ -324,52 +280,30 @@ mod tests {
         assert_eq!(encoded, bytes);
         // The next record starts behind it.
         bytes.push(0xee);
-        assert_eq!(
-            AnswerRecord::decode(&bytes),
-            Ok(Some((record, encoded.len())))
-        );
+        assert_eq!(AnswerRecord::decode(&bytes), Ok(Some((record, encoded.len()))));
     }
 
     #[test]
     fn the_records_of_entries_are_these_bytes() {
         let (first_entry, entries) = (3, 4);
         let (entry, code, text) = (1, RefuseCode::Disk, "read-only");
-        assert_record(
-            "02 0008 00000003 00000004",
-            AnswerRecord::Present {
-                first_entry,
-                entries,
-            },
-        );
+        assert_record("02 0008 00000003 00000004", AnswerRecord::Present { first_entry, entries });
         assert_record(
             "03 000e 00000001 05 726561642d6f6e6c79",
             AnswerRecord::Refused { entry, code, text },
         );
         assert_record(
             "05 0008 00000003 00000004",
-            AnswerRecord::Committed {
-                first_entry,
-                entries,
-            },
+            AnswerRecord::Committed { first_entry, entries },
         );
         assert_record(
             "06 000e 00000001 05 726561642d6f6e6c79",
             AnswerRecord::Failed { entry, code, text },
         );
-        assert_record(
-            "07 0008 00000003 00000004",
-            AnswerRecord::Take {
-                first_entry,
-                entries,
-            },
-        );
+        assert_record("07 0008 00000003 00000004", AnswerRecord::Take { first_entry, entries });
         assert_record(
             "08 000c 00000001 00000002 00000003",
-            AnswerRecord::End {
-                committed: 1,
-                present: 2,
-                failed: 3,
-            },
+            AnswerRecord::End { committed: 1, present: 2, failed: 3 },
         );
     }
 
@@ -377,19 +311,11 @@ mod tests {
     fn the_records_of_blocks_are_these_bytes() {
         assert_record(
             "01 000c 00000001 00000002 0ffffffe",
-            AnswerRecord::Have {
-                entry: 1,
-                first_block: 2,
-                blocks: 0x0fff_fffe,
-            },
+            AnswerRecord::Have { entry: 1, first_block: 2, blocks: 0x0fff_fffe },
         );
         assert_record(
             "04 0009 00000001 00000002 02",
-            AnswerRecord::Again {
-                entry: 1,
-                block: 2,
-                epoch: 2,
-            },
+            AnswerRecord::Again { entry: 1, block: 2, epoch: 2 },
         );
     }
 
@@ -419,12 +345,7 @@ mod tests {
     fn a_text_has_255_bytes_at_most() {
         let text = "x".repeat(300);
         let mut encoded = Vec::new();
-        AnswerRecord::Failed {
-            entry: 1,
-            code: RefuseCode::Name,
-            text: &text,
-        }
-        .encode(&mut encoded);
+        AnswerRecord::Failed { entry: 1, code: RefuseCode::Name, text: &text }.encode(&mut encoded);
         assert_eq!(encoded.len(), 3 + 5 + 255);
         assert!(AnswerRecord::decode(&encoded).is_ok());
         encoded.push(b'x');

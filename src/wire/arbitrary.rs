@@ -80,29 +80,21 @@ fn greeting() -> impl Strategy<Value = Greeting> {
 
 fn welcome() -> impl Strategy<Value = Welcome> {
     let numbers = (any::<u32>(), any::<u32>(), 1_200..=65_507_u32, any::<u32>());
-    (
-        any::<u8>(),
-        mode(),
-        digest_algorithm(),
-        uniform(any::<u8>()),
-        1..=u32::MAX,
-        numbers,
+    (any::<u8>(), mode(), digest_algorithm(), uniform(any::<u8>()), 1..=u32::MAX, numbers).prop_map(
+        |(version, mode, digest, nonce, connection, numbers)| Welcome {
+            version,
+            mode: mode.0,
+            digest,
+            nonce,
+            connection,
+            seed: numbers.0,
+            socket_bytes: numbers.1,
+            datagram_bytes_max: numbers.2,
+            credit: numbers.3,
+            key_share: mode.1,
+            proof: mode.2,
+        },
     )
-        .prop_map(
-            |(version, mode, digest, nonce, connection, numbers)| Welcome {
-                version,
-                mode: mode.0,
-                digest,
-                nonce,
-                connection,
-                seed: numbers.0,
-                socket_bytes: numbers.1,
-                datagram_bytes_max: numbers.2,
-                credit: numbers.3,
-                key_share: mode.1,
-                proof: mode.2,
-            },
-        )
 }
 
 pub(super) fn space() -> impl Strategy<Value = Space> {
@@ -121,60 +113,38 @@ fn limit() -> impl Strategy<Value = Limit> {
 /// An ACK without its bitmap, and the words of the bitmap.
 fn ack() -> impl Strategy<Value = (Ack<'static>, Vec<u64>)> {
     let times = (any::<u64>(), any::<u32>());
-    let counts = (
-        any::<u64>(),
-        any::<u64>(),
-        any::<u32>(),
-        any::<u32>(),
-        any::<u32>(),
-    );
-    let credit = (
-        any::<u64>(),
-        six_bytes(),
-        six_bytes(),
-        six_bytes(),
-        any::<u32>(),
-        limit(),
-    );
+    let counts = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>());
+    let credit = (any::<u64>(), six_bytes(), six_bytes(), six_bytes(), any::<u32>(), limit());
     let words = vec(any::<u64>(), 0..=BITMAP_WORDS_MAX);
-    (
-        times,
-        counts,
-        credit,
-        any::<u64>(),
-        0..1_u64 << 57,
-        0..64_u64,
-        words,
+    (times, counts, credit, any::<u64>(), 0..1_u64 << 57, 0..64_u64, words).prop_map(
+        |(times, counts, credit, written, base_word, spare_bits, mut words)| {
+            let base = base_word * 64;
+            let last_bit = (words.len() as u64 * 64).saturating_sub(1 + spare_bits);
+            if let Some(word) = words.last_mut() {
+                *word = *word << spare_bits >> spare_bits;
+            }
+            let ack = Ack {
+                largest: PacketNumber(base + last_bit),
+                arrival_us: times.0,
+                delay_us: times.1,
+                received_packets: counts.0,
+                received_bytes: counts.1,
+                duplicates: counts.2,
+                drops: counts.3,
+                ecn_ce: counts.4,
+                max_number: PacketNumber(credit.0),
+                max_manifest: credit.1,
+                max_digests: credit.2,
+                max_body: credit.3,
+                written,
+                datagram_bytes: credit.4,
+                limit: credit.5,
+                base: PacketNumber(base),
+                bitmap: Bitmap::EMPTY,
+            };
+            (ack, words)
+        },
     )
-        .prop_map(
-            |(times, counts, credit, written, base_word, spare_bits, mut words)| {
-                let base = base_word * 64;
-                let last_bit = (words.len() as u64 * 64).saturating_sub(1 + spare_bits);
-                if let Some(word) = words.last_mut() {
-                    *word = *word << spare_bits >> spare_bits;
-                }
-                let ack = Ack {
-                    largest: PacketNumber(base + last_bit),
-                    arrival_us: times.0,
-                    delay_us: times.1,
-                    received_packets: counts.0,
-                    received_bytes: counts.1,
-                    duplicates: counts.2,
-                    drops: counts.3,
-                    ecn_ce: counts.4,
-                    max_number: PacketNumber(credit.0),
-                    max_manifest: credit.1,
-                    max_digests: credit.2,
-                    max_body: credit.3,
-                    written,
-                    datagram_bytes: credit.4,
-                    limit: credit.5,
-                    base: PacketNumber(base),
-                    bitmap: Bitmap::EMPTY,
-                };
-                (ack, words)
-            },
-        )
 }
 
 fn close_code() -> impl Strategy<Value = CloseCode> {
@@ -204,20 +174,11 @@ pub(super) fn frame() -> impl Strategy<Value = OwnedFrame> {
             let offset = offset.min(BODY_BYTES_MAX - payload.len() as u64);
             OwnedFrame::Data(space, offset, payload)
         });
-    let probe = (
-        any::<u32>(),
-        any::<u32>(),
-        six_bytes(),
-        PROBE_BYTES_MIN..=2_000,
-    )
-        .prop_map(|(srtt_us, window_packets, answers, datagram_bytes)| {
-            OwnedFrame::Probe(Probe {
-                srtt_us,
-                window_packets,
-                answers,
-                datagram_bytes,
-            })
-        });
+    let probe = (any::<u32>(), any::<u32>(), six_bytes(), PROBE_BYTES_MIN..=2_000).prop_map(
+        |(srtt_us, window_packets, answers, datagram_bytes)| {
+            OwnedFrame::Probe(Probe { srtt_us, window_packets, answers, datagram_bytes })
+        },
+    );
     prop_oneof![
         greeting().prop_map(|greeting| OwnedFrame::Hello(Hello { greeting })),
         welcome().prop_map(OwnedFrame::Welcome),
@@ -236,15 +197,12 @@ impl OwnedFrame {
             Self::Hello(hello) => Frame::Hello(*hello),
             Self::Welcome(welcome) => Frame::Welcome(*welcome),
             Self::Start(start) => Frame::Start(*start),
-            Self::Data(space, offset, payload) => Frame::Data(Data {
-                space: *space,
-                offset: *offset,
-                payload,
-            }),
-            Self::Ack(ack, words) => Frame::Ack(Ack {
-                bitmap: encode_words(words, bitmap),
-                ..*ack
-            }),
+            Self::Data(space, offset, payload) => {
+                Frame::Data(Data { space: *space, offset: *offset, payload })
+            }
+            Self::Ack(ack, words) => {
+                Frame::Ack(Ack { bitmap: encode_words(words, bitmap), ..*ack })
+            }
             Self::Probe(probe) => Frame::Probe(*probe),
             Self::Close(code, text) => Frame::Close(Close { code: *code, text }),
         }
@@ -252,41 +210,20 @@ impl OwnedFrame {
 }
 
 fn path() -> impl Strategy<Value = Vec<u8>> {
-    let byte = any::<u8>().prop_map(|byte| {
-        if matches!(byte, 0 | b'/' | b'.') {
-            b'x'
-        } else {
-            byte
-        }
-    });
+    let byte =
+        any::<u8>().prop_map(|byte| if matches!(byte, 0 | b'/' | b'.') { b'x' } else { byte });
     vec(vec(byte, 1..=100), 1..=20).prop_map(|components| components.join(&b'/'))
 }
 
 /// An entry's numbers, its path, and its target if it is a link.
 pub(super) fn entry() -> impl Strategy<Value = (Entry<'static>, Vec<u8>, Vec<u8>)> {
-    let kind = prop_oneof![
-        Just(EntryKind::File),
-        Just(EntryKind::Directory),
-        Just(EntryKind::Symlink)
-    ];
+    let kind =
+        prop_oneof![Just(EntryKind::File), Just(EntryKind::Directory), Just(EntryKind::Symlink)];
     let mtime = (any::<i64>(), 0..1_000_000_000_u32);
-    let identity = (
-        any::<u64>(),
-        any::<u64>(),
-        any::<i64>(),
-        0..1_000_000_000_u32,
-    );
+    let identity = (any::<u64>(), any::<u64>(), any::<i64>(), 0..1_000_000_000_u32);
     let target = vec(1..=255_u8, 1..=TARGET_BYTES_MAX);
-    (
-        kind,
-        0..=0o7777_u16,
-        mtime,
-        six_bytes(),
-        identity,
-        path(),
-        target,
-    )
-        .prop_map(|(kind, mode, mtime, size, identity, path, target)| {
+    (kind, 0..=0o7777_u16, mtime, six_bytes(), identity, path(), target).prop_map(
+        |(kind, mode, mtime, size, identity, path, target)| {
             let identity = Identity {
                 device: identity.0,
                 inode: identity.1,
@@ -303,16 +240,9 @@ pub(super) fn entry() -> impl Strategy<Value = (Entry<'static>, Vec<u8>, Vec<u8>
                 path: &[],
                 target: &[],
             };
-            (
-                entry,
-                path,
-                if kind == EntryKind::Symlink {
-                    target
-                } else {
-                    Vec::new()
-                },
-            )
-        })
+            (entry, path, if kind == EntryKind::Symlink { target } else { Vec::new() })
+        },
+    )
 }
 
 pub(super) fn manifest_record() -> impl Strategy<Value = ManifestRecord<'static>> {
@@ -358,36 +288,21 @@ pub(super) fn answer_record() -> impl Strategy<Value = AnswerRecord<'static>> {
     let outcome = (0..ENTRIES_MAX, code, text, any::<bool>());
     prop_oneof![
         (0..ENTRIES_MAX, range(BLOCKS_MAX)).prop_map(|(entry, (first_block, blocks))| {
-            AnswerRecord::Have {
-                entry,
-                first_block,
-                blocks,
-            }
+            AnswerRecord::Have { entry, first_block, blocks }
         }),
-        range(ENTRIES_MAX).prop_map(|(first_entry, entries)| AnswerRecord::Present {
-            first_entry,
-            entries
-        }),
-        range(ENTRIES_MAX).prop_map(|(first_entry, entries)| AnswerRecord::Committed {
-            first_entry,
-            entries
-        }),
-        range(ENTRIES_MAX).prop_map(|(first_entry, entries)| AnswerRecord::Take {
-            first_entry,
-            entries
-        }),
+        range(ENTRIES_MAX)
+            .prop_map(|(first_entry, entries)| AnswerRecord::Present { first_entry, entries }),
+        range(ENTRIES_MAX)
+            .prop_map(|(first_entry, entries)| AnswerRecord::Committed { first_entry, entries }),
+        range(ENTRIES_MAX)
+            .prop_map(|(first_entry, entries)| AnswerRecord::Take { first_entry, entries }),
         outcome.prop_map(|(entry, code, text, refused)| if refused {
             AnswerRecord::Refused { entry, code, text }
         } else {
             AnswerRecord::Failed { entry, code, text }
         }),
-        (0..ENTRIES_MAX, 0..BLOCKS_MAX, 1..=EPOCH_MAX).prop_map(|(entry, block, epoch)| {
-            AnswerRecord::Again {
-                entry,
-                block,
-                epoch,
-            }
-        }),
+        (0..ENTRIES_MAX, 0..BLOCKS_MAX, 1..=EPOCH_MAX)
+            .prop_map(|(entry, block, epoch)| { AnswerRecord::Again { entry, block, epoch } }),
         any::<[u32; 3]>().prop_map(|[committed, present, failed]| AnswerRecord::End {
             committed,
             present,

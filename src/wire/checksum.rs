@@ -16,9 +16,7 @@ pub(super) fn check(
     let [s0, s1, s2, s3] = seed.to_be_bytes();
     let [n0, n1, n2, n3] = number.high().to_be_bytes();
     let [h0, h1, h2, h3, h4, h5, h6, h7, h8, h9] = header;
-    let prefix = [
-        s0, s1, s2, s3, n0, n1, n2, n3, h0, h1, h2, h3, h4, h5, h6, h7, h8, h9,
-    ];
+    let prefix = [s0, s1, s2, s3, n0, n1, n2, n3, h0, h1, h2, h3, h4, h5, h6, h7, h8, h9];
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&prefix);
     hasher.update(behind_header);
@@ -39,9 +37,6 @@ mod tests {
         let bytes: Vec<u8> = (1..=30).collect();
         let header = *bytes[8..].first_chunk().unwrap();
         let number = PacketNumber(0x0506_0708 << 32 | 99);
-        assert_eq!(
-            check(0x0102_0304, number, header, &bytes[18..]),
-            crc32fast::hash(&bytes)
-        );
+        assert_eq!(check(0x0102_0304, number, header, &bytes[18..]), crc32fast::hash(&bytes));
     }
 }

@@ -21,10 +21,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self
-            .rest
-            .split_at_checked(count)
-            .ok_or(DecodeError::Short)?;
+        let (head, rest) = self.rest.split_at_checked(count).ok_or(DecodeError::Short)?;
         self.rest = rest;
         Ok(head)
     }
@@ -61,11 +58,7 @@ impl<'a> Reader<'a> {
 
     /// Demands that nothing is left.
     pub(super) const fn finish(self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::Long)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::Long) }
     }
 }
 
@@ -126,8 +119,7 @@ pub(super) fn u48_bytes(value: u64) -> [u8; 6] {
 
 /// The longest beginning of `text` that has at most `bytes_max` bytes and ends with a character.
 pub(super) fn shortened(text: &str, bytes_max: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes_max))
-        .unwrap_or_default()
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
 }
 
 /// Text from a peer: UTF-8, at most `bytes_max` bytes.

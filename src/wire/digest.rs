@@ -67,10 +67,7 @@ pub struct Digest {
 
 impl Digest {
     /// The digest of the algorithm `none`: no bytes.
-    pub const NONE: Self = Self {
-        bytes: [0; DIGEST_BYTES_MAX],
-        length: 0,
-    };
+    pub const NONE: Self = Self { bytes: [0; DIGEST_BYTES_MAX], length: 0 };
 
     /// A digest of these bytes, if there are 0, 16 or 32 of them.
     #[must_use]
@@ -81,10 +78,7 @@ impl Digest {
             32 => 32,
             _ => return None,
         };
-        let mut digest = Self {
-            length,
-            ..Self::NONE
-        };
+        let mut digest = Self { length, ..Self::NONE };
         for (to, from) in digest.bytes.iter_mut().zip(slice) {
             *to = *from;
         }
@@ -94,9 +88,7 @@ impl Digest {
     /// The bytes: 0, 16 or 32.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        self.bytes
-            .get(..usize::from(self.length))
-            .unwrap_or_default()
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
 }
 
@@ -114,9 +106,7 @@ impl From<[u8; 32]> for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_slice()
-            .iter()
-            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        self.as_slice().iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
     }
 }
 
@@ -135,11 +125,7 @@ mod tests {
         for length in 0..40 {
             let bytes = vec![0xa5; length];
             let digest = Digest::from_slice(&bytes);
-            assert_eq!(
-                digest.is_some(),
-                [0, 16, 32].contains(&length),
-                "{length} bytes"
-            );
+            assert_eq!(digest.is_some(), [0, 16, 32].contains(&length), "{length} bytes");
             assert!(digest.is_none_or(|digest| digest.as_slice() == bytes));
         }
     }

@@ -106,45 +106,27 @@ mod tests {
         record.encode(&mut encoded);
         assert_eq!(encoded, literal);
         encoded.push(0xee);
-        assert_eq!(
-            DigestRecord::decode(&encoded, DigestAlgorithm::Xxh3),
-            Ok(Some((record, 25)))
-        );
+        assert_eq!(DigestRecord::decode(&encoded, DigestAlgorithm::Xxh3), Ok(Some((record, 25))));
     }
 
     #[test]
     fn a_record_is_as_long_as_the_algorithm_says() {
         let bytes = [0; 50];
-        for (algorithm, length) in [
-            (DigestAlgorithm::None, 9),
-            (DigestAlgorithm::Xxh3, 25),
-            (DigestAlgorithm::Blake3, 41),
-        ] {
+        for (algorithm, length) in
+            [(DigestAlgorithm::None, 9), (DigestAlgorithm::Xxh3, 25), (DigestAlgorithm::Blake3, 41)]
+        {
             assert_eq!(DigestRecord::encoded_bytes(algorithm), length);
-            assert_eq!(
-                DigestRecord::decode(&bytes[..length - 1], algorithm),
-                Ok(None)
-            );
+            assert_eq!(DigestRecord::decode(&bytes[..length - 1], algorithm), Ok(None));
             let decoded = DigestRecord::decode(&bytes, algorithm).unwrap().unwrap();
-            assert_eq!(
-                (decoded.0.digest.as_slice().len(), decoded.1),
-                (length - 9, length)
-            );
+            assert_eq!((decoded.0.digest.as_slice().len(), decoded.1), (length - 9, length));
         }
     }
 
     #[test]
     fn a_number_out_of_range_is_an_error() {
-        for literal in [
-            "ffffffff 00000000 00",
-            "00000000 10000000 00",
-            "00000000 00000000 03",
-        ] {
+        for literal in ["ffffffff 00000000 00", "00000000 10000000 00", "00000000 00000000 03"] {
             let decoded = DigestRecord::decode(&hex(literal), DigestAlgorithm::None);
-            assert!(
-                matches!(decoded, Err(DecodeError::Invalid(_))),
-                "{literal}: {decoded:?}"
-            );
+            assert!(matches!(decoded, Err(DecodeError::Invalid(_))), "{literal}: {decoded:?}");
         }
     }
 }

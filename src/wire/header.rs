@@ -141,22 +141,13 @@ impl Header {
     ) -> Result<(Flags, Space, &[u8]), DecodeError> {
         //= proto.md#header
         //# All other bits MUST be zero, and SPACE MUST be zero in any other frame than DATA.
-        let space_allowed = if matches!(frame_type, FrameType::Data) {
-            SPACE
-        } else {
-            0
-        };
+        let space_allowed = if matches!(frame_type, FrameType::Data) { SPACE } else { 0 };
         if self.flags & !(ACK_NOW | PADDED | space_allowed) != 0 {
             return Err(DecodeError::Invalid("a flag is set that has to be zero"));
         }
-        let flags = Flags {
-            ack_now: self.flags & ACK_NOW != 0,
-        };
-        let frame = if self.flags & PADDED == 0 {
-            behind_header
-        } else {
-            without_padding(behind_header)?
-        };
+        let flags = Flags { ack_now: self.flags & ACK_NOW != 0 };
+        let frame =
+            if self.flags & PADDED == 0 { behind_header } else { without_padding(behind_header)? };
         Ok((flags, Space::from_bits(self.flags), frame))
     }
 }
@@ -166,9 +157,7 @@ fn without_padding(behind_header: &[u8]) -> Result<&[u8], DecodeError> {
     let (_, length) = behind_header.split_last_chunk().ok_or(DecodeError::Short)?;
     let padding_bytes = usize::from(u16::from_be_bytes(*length));
     if padding_bytes < PADDING_BYTES_MIN {
-        return Err(DecodeError::Invalid(
-            "padding is shorter than its own length",
-        ));
+        return Err(DecodeError::Invalid("padding is shorter than its own length"));
     }
     let frame_bytes = behind_header
         .len()

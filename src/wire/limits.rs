@@ -68,6 +68,8 @@ pub const TARGET_BYTES_MAX: usize = 4_095;
 /// Bytes of a digest record without the digest.
 pub const DIGEST_RECORD_FIXED_BYTES: usize = 9;
 
+/// Bytes of the manifest or the digests that a receiver takes beyond what it has consumed.
+pub const STREAM_WINDOW_BYTES: u64 = 1 << 20;
 /// Most bytes of the answers space that may be unacknowledged.
 pub const ANSWERS_OUTSTANDING_MAX: u64 = 256 << 10;
 /// Most separate stored ranges of a space that a receiver remembers.

@@ -130,9 +130,8 @@ impl<'a> ManifestRecord<'a> {
                 entries: reader.u32()?,
                 body_bytes: reader.u48()?,
                 digests_bytes: reader.u48()?,
-                digest: Digest::from_slice(reader.rest()).ok_or(DecodeError::Invalid(
-                    "END's digest has a length of no algorithm",
-                ))?,
+                digest: Digest::from_slice(reader.rest())
+                    .ok_or(DecodeError::Invalid("END's digest has a length of no algorithm"))?,
             },
             unknown => return Err(DecodeError::RecordKind(unknown)),
         };
@@ -160,12 +159,7 @@ impl<'a> ManifestRecord<'a> {
                 writer.finish();
                 append(VOID, &[&content], out);
             }
-            Self::End {
-                entries,
-                body_bytes,
-                digests_bytes,
-                digest,
-            } => {
+            Self::End { entries, body_bytes, digests_bytes, digest } => {
                 let mut content = [0; 16];
                 let mut writer = Writer::new(&mut content);
                 writer.u32(*entries);
@@ -224,16 +218,7 @@ impl<'a> Entry<'a> {
         let path_bytes = reader.u16()?;
         let path = reader.bytes(usize::from(path_bytes))?;
         let target = reader.rest();
-        let entry = Self {
-            kind,
-            mode,
-            mtime_seconds,
-            mtime_nanos,
-            size,
-            identity,
-            path,
-            target,
-        };
+        let entry = Self { kind, mode, mtime_seconds, mtime_nanos, size, identity, path, target };
         entry.check()?;
         Ok(entry)
     }
@@ -279,9 +264,7 @@ pub fn check_path(path: &[u8]) -> Result<(), DecodeError> {
             b"" => return Err(DecodeError::Invalid("a path holds an empty component")),
             b"." | b".." => return Err(DecodeError::Invalid("a path holds \".\" or \"..\"")),
             _ if component.len() > COMPONENT_BYTES_MAX => {
-                return Err(DecodeError::Invalid(
-                    "a path's component is longer than 255 bytes",
-                ));
+                return Err(DecodeError::Invalid("a path's component is longer than 255 bytes"));
             }
             _ => {}
         }
@@ -294,14 +277,10 @@ pub fn check_path(path: &[u8]) -> Result<(), DecodeError> {
 
 fn check_target(kind: EntryKind, target: &[u8]) -> Result<(), DecodeError> {
     if target.is_empty() != (kind != EntryKind::Symlink) {
-        return Err(DecodeError::Invalid(
-            "an entry has a target exactly if it is a symbolic link",
-        ));
+        return Err(DecodeError::Invalid("an entry has a target exactly if it is a symbolic link"));
     }
     if target.len() > TARGET_BYTES_MAX {
-        return Err(DecodeError::Invalid(
-            "a link's target is longer than 4,095 bytes",
-        ));
+        return Err(DecodeError::Invalid("a link's target is longer than 4,095 bytes"));
     }
     // No file system can hold one, and what follows it would be cut off in silence.
     if target.contains(&0) {
@@ -359,12 +338,7 @@ mod tests {
         mtime_seconds: -2,
         mtime_nanos: 999_999_999,
         size: 0,
-        identity: Identity {
-            device: 1,
-            inode: 2,
-            ctime_seconds: 3,
-            ctime_nanos: 4,
-        },
+        identity: Identity { device: 1, inode: 2, ctime_seconds: 3, ctime_nanos: 4 },
         path: b"a/b",
         target: b"../c",
     };
@@ -376,10 +350,7 @@ mod tests {
         assert_eq!(encoded, bytes);
         // The next record starts behind it.
         bytes.push(0xee);
-        assert_eq!(
-            ManifestRecord::decode(&bytes),
-            Ok(Some((record, encoded.len())))
-        );
+        assert_eq!(ManifestRecord::decode(&bytes), Ok(Some((record, encoded.len()))));
     }
 
     #[test]
@@ -391,17 +362,11 @@ mod tests {
         );
         assert_record(
             "02 000c 000000001000 000000002000",
-            ManifestRecord::Hole {
-                offset: 4_096,
-                bytes: 8_192,
-            },
+            ManifestRecord::Hole { offset: 4_096, bytes: 8_192 },
         );
         assert_record(
             "03 0005 00000007 02",
-            ManifestRecord::Void {
-                entry: 7,
-                reason: VoidReason::Vanished,
-            },
+            ManifestRecord::Void { entry: 7, reason: VoidReason::Vanished },
         );
         assert_record(
             "04 0020 00000008 010203040506 0000000000ff 000102030405060708090a0b0c0d0e0f",
@@ -419,14 +384,12 @@ mod tests {
     //# it MUST NOT be empty, start or end with "/", hold an empty component,
     #[test]
     fn a_path_that_could_leave_its_directory_or_name_nothing_is_an_error() {
-        for path in [
-            "", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "./a", "a/./b", "a\0b", "\0",
-        ] {
+        for path in
+            ["", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "./a", "a/./b", "a\0b", "\0"]
+        {
             assert!(check_path(path.as_bytes()).is_err(), "{path:?}");
         }
-        for path in [
-            "a", "a/b", "...", "..a", ".a", "a b", "-", "\\", "a\nb", "C:",
-        ] {
+        for path in ["a", "a/b", "...", "..a", ".a", "a b", "-", "\\", "a\nb", "C:"] {
             assert_eq!(check_path(path.as_bytes()), Ok(()), "{path:?}");
         }
         assert_eq!(check_path(b"\xff\xfe/\x80"), Ok(()));
@@ -457,10 +420,7 @@ mod tests {
         changed[6].kind = EntryKind::File;
         changed[7].path = b"..";
         let long_target = [b'x'; 4_096];
-        changed.push(Entry {
-            target: &long_target,
-            ..LINK
-        });
+        changed.push(Entry { target: &long_target, ..LINK });
         assert_eq!(LINK.check(), Ok(()));
         for entry in changed {
             let mut encoded = Vec::new();

@@ -67,10 +67,7 @@ mod tests {
     fn a_number_near_the_expected_one_is_found_across_every_border() {
         for expected in [0, 1 << 31, 1 << 32, 3 << 31, 1 << 33, 1 << 63, u64::MAX] {
             for distance in [0, 1, 2, 1_000, (1 << 31) - 1] {
-                for number in [
-                    expected.checked_sub(distance),
-                    expected.checked_add(distance),
-                ] {
+                for number in [expected.checked_sub(distance), expected.checked_add(distance)] {
                     let Some(number) = number else { continue };
                     assert_eq!(expand(number as u32, expected), number, "near {expected}");
                 }

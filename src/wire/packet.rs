@@ -27,10 +27,7 @@ pub struct Packet<'a> {
 #[must_use]
 pub fn peek(datagram: &[u8]) -> Option<(FrameType, u32)> {
     let (header, _) = Header::decode(datagram).ok()?;
-    Some((
-        FrameType::from_byte(header.frame_type).ok()?,
-        header.connection,
-    ))
+    Some((FrameType::from_byte(header.frame_type).ok()?, header.connection))
 }
 
 /// Reads a START without looking at its check: the seed of the check has to be computed from the
@@ -65,11 +62,7 @@ impl Opener {
     /// Opens HELLOs, and nothing else.
     #[must_use]
     pub const fn hello() -> Self {
-        Self {
-            connection: 0,
-            seed: 0,
-            expected: PacketNumber(0),
-        }
+        Self { connection: 0, seed: 0, expected: PacketNumber(0) }
     }
 
     /// Reads a datagram: first the connection, then the check, then the frame.
@@ -123,10 +116,7 @@ impl Sealer {
     /// Seals HELLOs, with packet number 0 and no flags.
     #[must_use]
     pub const fn hello() -> Self {
-        Self {
-            connection: 0,
-            seed: 0,
-        }
+        Self { connection: 0, seed: 0 }
     }
 
     /// Appends one datagram to `out`. HELLO and PROBE get the zeros that their size asks for.
@@ -198,10 +188,7 @@ fn put_offset(offset: u64, datagram: &mut [u8]) {
 fn put_padding(padding_bytes: u16, datagram: &mut [u8]) {
     debug_assert!(usize::from(padding_bytes) >= PADDING_BYTES_MIN);
     let frame_bytes = datagram.len().saturating_sub(usize::from(padding_bytes));
-    debug_assert!(
-        frame_bytes > DATA_HEADER_BYTES,
-        "DATA has a payload before its padding"
-    );
+    debug_assert!(frame_bytes > DATA_HEADER_BYTES, "DATA has a payload before its padding");
     if let Some(padding) = datagram.get_mut(frame_bytes..) {
         padding.fill(0);
     }
@@ -216,21 +203,12 @@ mod tests {
     use super::super::testing::{TO_RECEIVER, TO_SENDER, open};
     use super::*;
 
-    const PROBE: Frame<'_> = Frame::Probe(Probe {
-        srtt_us: 1,
-        window_packets: 2,
-        answers: 3,
-        datagram_bytes: 0,
-    });
+    const PROBE: Frame<'_> =
+        Frame::Probe(Probe { srtt_us: 1, window_packets: 2, answers: 3, datagram_bytes: 0 });
 
     fn sealed(number: u64) -> Vec<u8> {
         let mut datagram = Vec::new();
-        TO_RECEIVER.seal(
-            PacketNumber(number),
-            Flags { ack_now: true },
-            &PROBE,
-            &mut datagram,
-        );
+        TO_RECEIVER.seal(PacketNumber(number), Flags { ack_now: true }, &PROBE, &mut datagram);
         datagram
     }
 
@@ -257,10 +235,7 @@ mod tests {
         for bit in 0..datagram.len() * 8 {
             let mut damaged = datagram.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(
-                open(&damaged, TO_RECEIVER, PacketNumber(5)).is_err(),
-                "bit {bit}"
-            );
+            assert!(open(&damaged, TO_RECEIVER, PacketNumber(5)).is_err(), "bit {bit}");
         }
     }
 
@@ -268,19 +243,11 @@ mod tests {
     fn a_packet_with_another_connection_seed_or_upper_number_is_dropped() {
         let datagram = sealed(5);
         let opener = |connection, seed, expected| {
-            Opener {
-                connection,
-                seed,
-                expected: PacketNumber(expected),
-            }
-            .open(&datagram)
+            Opener { connection, seed, expected: PacketNumber(expected) }.open(&datagram)
         };
         let Sealer { connection, seed } = TO_RECEIVER;
         assert!(opener(connection, seed, 5).is_ok());
-        assert_eq!(
-            opener(connection + 1, seed, 5),
-            Err(DecodeError::Connection)
-        );
+        assert_eq!(opener(connection + 1, seed, 5), Err(DecodeError::Connection));
         assert_eq!(opener(connection, seed + 1, 5), Err(DecodeError::Check));
         assert_eq!(opener(connection, seed, 1 << 32), Err(DecodeError::Check));
     }
@@ -289,12 +256,7 @@ mod tests {
     fn the_full_number_is_found_near_the_expected_one() {
         for number in [0, 0xffff_ffff, 1 << 32, (1 << 32) + 70_000, 1 << 63] {
             let datagram = sealed(number);
-            for expected in [
-                number.saturating_sub(1_000),
-                number,
-                number + 1,
-                number + 70_000,
-            ] {
+            for expected in [number.saturating_sub(1_000), number, number + 1, number + 70_000] {
                 let packet = open(&datagram, TO_RECEIVER, PacketNumber(expected)).unwrap();
                 assert_eq!(packet.number, PacketNumber(number));
             }
@@ -309,10 +271,7 @@ mod tests {
         for bit in 2..8 {
             let datagram = resealed(|datagram| datagram[1] |= 1 << bit);
             let opened = open(&datagram, TO_RECEIVER, PacketNumber(0));
-            assert!(
-                matches!(opened, Err(DecodeError::Invalid(_))),
-                "bit {bit}: {opened:?}"
-            );
+            assert!(matches!(opened, Err(DecodeError::Invalid(_))), "bit {bit}: {opened:?}");
         }
     }
 
@@ -351,15 +310,9 @@ mod tests {
     #[test]
     fn only_hello_has_connection_0() {
         let mut datagram = Vec::new();
-        let close = Frame::Close(Close {
-            code: CloseCode::Done,
-            text: "",
-        });
+        let close = Frame::Close(Close { code: CloseCode::Done, text: "" });
         Sealer::hello().seal(PacketNumber(0), Flags::default(), &close, &mut datagram);
-        assert_eq!(
-            Opener::hello().open(&datagram),
-            Err(DecodeError::Connection)
-        );
+        assert_eq!(Opener::hello().open(&datagram), Err(DecodeError::Connection));
 
         let greeting = super::super::testing::GREETING;
         datagram.clear();
@@ -372,10 +325,7 @@ mod tests {
     #[test]
     fn a_peek_tells_type_and_connection_of_anything_with_a_header() {
         let datagram = sealed(0);
-        assert_eq!(
-            peek(&datagram[..14]),
-            Some((FrameType::Probe, TO_RECEIVER.connection))
-        );
+        assert_eq!(peek(&datagram[..14]), Some((FrameType::Probe, TO_RECEIVER.connection)));
         assert_eq!(peek(&datagram[..13]), None);
         assert_eq!(peek(&[]), None);
     }

@@ -13,15 +13,9 @@ use super::*;
 /// The same cases in every run, unless PROPTEST_RNG_SEED asks for others. A failure prints its
 /// case.
 fn config() -> ProptestConfig {
-    let config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     match config.rng_seed {
-        RngSeed::Random => ProptestConfig {
-            rng_seed: RngSeed::Fixed(1),
-            ..config
-        },
+        RngSeed::Random => ProptestConfig { rng_seed: RngSeed::Fixed(1), ..config },
         RngSeed::Fixed(_) => config,
     }
 }

@@ -27,21 +27,14 @@ impl<'a> RawRecord<'a> {
             return Ok(None);
         };
         let bytes = stream.len().saturating_sub(reader.rest().len());
-        Ok(Some(Self {
-            kind,
-            content,
-            bytes,
-        }))
+        Ok(Some(Self { kind, content, bytes }))
     }
 }
 
 /// Appends a record whose content is these parts, end to end.
 pub(super) fn append(kind: u8, content: &[&[u8]], out: &mut Vec<u8>) {
     let length = content.iter().map(|part| part.len()).sum::<usize>();
-    debug_assert!(
-        length < RECORD_BYTES_MAX,
-        "a record of ours keeps the limit"
-    );
+    debug_assert!(length < RECORD_BYTES_MAX, "a record of ours keeps the limit");
     out.push(kind);
     out.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
     for part in content {
@@ -85,16 +78,10 @@ mod tests {
     #[test]
     fn an_unknown_kind_is_an_error() {
         for kind in [0, 5, 255] {
-            assert_eq!(
-                ManifestRecord::decode(&[kind, 0, 0]),
-                Err(DecodeError::RecordKind(kind))
-            );
+            assert_eq!(ManifestRecord::decode(&[kind, 0, 0]), Err(DecodeError::RecordKind(kind)));
         }
         for kind in [0, 9, 255] {
-            assert_eq!(
-                AnswerRecord::decode(&[kind, 0, 0]),
-                Err(DecodeError::RecordKind(kind))
-            );
+            assert_eq!(AnswerRecord::decode(&[kind, 0, 0]), Err(DecodeError::RecordKind(kind)));
         }
     }
 }

@@ -6,15 +6,9 @@ use super::{
 };
 
 /// Packets to the receiver in the tests have this connection and seed.
-pub(super) const TO_RECEIVER: Sealer = Sealer {
-    connection: 0x1122_3344,
-    seed: 0x5566_7788,
-};
+pub(super) const TO_RECEIVER: Sealer = Sealer { connection: 0x1122_3344, seed: 0x5566_7788 };
 /// Packets to the sender in the tests have this connection and seed.
-pub(super) const TO_SENDER: Sealer = Sealer {
-    connection: 0x0a0b_0c0d,
-    seed: 0x0102_0304,
-};
+pub(super) const TO_SENDER: Sealer = Sealer { connection: 0x0a0b_0c0d, seed: 0x0102_0304 };
 
 /// What the sender of the tests says first.
 pub(super) const GREETING: Greeting = Greeting {
@@ -36,10 +30,7 @@ pub(super) fn hex(text: &str) -> Vec<u8> {
         .filter(|character| !character.is_whitespace())
         .map(|character| character.to_digit(16).expect("a hexadecimal digit") as u8)
         .collect();
-    digits
-        .chunks(2)
-        .map(|pair| pair[0] << 4 | pair[1])
-        .collect()
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
 /// Asserts that the literal packet means this, and that this makes the literal packet.
@@ -70,10 +61,5 @@ pub(super) fn open(
     sealer: Sealer,
     expected: PacketNumber,
 ) -> Result<Packet<'_>, DecodeError> {
-    Opener {
-        connection: sealer.connection,
-        seed: sealer.seed,
-        expected,
-    }
-    .open(datagram)
+    Opener { connection: sealer.connection, seed: sealer.seed, expected }.open(datagram)
 }

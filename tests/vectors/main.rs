@@ -15,27 +15,16 @@ use vector::{Vector, vectors};
 #[test]
 fn every_golden_packet_opens_to_its_fields_and_is_sealed_from_them() {
     let packets = vectors(|kind| !is_record(kind) && kind != "invalid");
-    assert_kinds(
-        &packets,
-        &["ack", "close", "data", "hello", "probe", "start", "welcome"],
-    );
+    assert_kinds(&packets, &["ack", "close", "data", "hello", "probe", "start", "welcome"]);
     for vector in packets {
         let (text, bitmap) = (vector.text(), vector.bytes_of("field.bitmap"));
         let payload = vector.bytes_of("field.payload");
         let frame = vector.frame(&text, &bitmap, &payload);
         let number = PacketNumber(vector.number("number"));
-        let flags = Flags {
-            ack_now: vector.hex("flags") & 1 != 0,
-        };
+        let flags = Flags { ack_now: vector.hex("flags") & 1 != 0 };
         let connection = vector.hex("connection");
         let datagram_bytes = vector.bytes.len();
-        let packet = Packet {
-            connection,
-            number,
-            flags,
-            frame,
-            datagram_bytes,
-        };
+        let packet = Packet { connection, number, flags, frame, datagram_bytes };
         assert_eq!(vector.open(), Ok(packet), "{}", vector.name);
         vector.assert_sealed(number, flags, &frame);
     }
@@ -69,32 +58,17 @@ fn every_golden_record_decodes_to_its_fields_and_is_encoded_from_them() {
         if vector.kind() == "record_digest" {
             let record = vector.digest_record();
             let decoded = DigestRecord::decode(&vector.bytes, vector.algorithm());
-            assert_eq!(
-                decoded,
-                Ok(Some((record, vector.bytes.len()))),
-                "{}",
-                vector.name
-            );
+            assert_eq!(decoded, Ok(Some((record, vector.bytes.len()))), "{}", vector.name);
             record.encode(&mut encoded);
         } else if vector.kind().starts_with("record_") {
             let record = vector.manifest_record(&path, &target);
             let decoded = ManifestRecord::decode(&vector.bytes);
-            assert_eq!(
-                decoded,
-                Ok(Some((record, vector.bytes.len()))),
-                "{}",
-                vector.name
-            );
+            assert_eq!(decoded, Ok(Some((record, vector.bytes.len()))), "{}", vector.name);
             record.encode(&mut encoded);
         } else {
             let record = vector.answer_record(&text);
             let decoded = AnswerRecord::decode(&vector.bytes);
-            assert_eq!(
-                decoded,
-                Ok(Some((record, vector.bytes.len()))),
-                "{}",
-                vector.name
-            );
+            assert_eq!(decoded, Ok(Some((record, vector.bytes.len()))), "{}", vector.name);
             record.encode(&mut encoded);
         }
         assert_eq!(encoded, vector.bytes, "{}", vector.name);
@@ -116,9 +90,7 @@ fn every_invalid_packet_and_record_is_refused() {
                 decoded => decoded.is_err(),
             },
             kind if kind.starts_with("answer_") => AnswerRecord::decode(&vector.bytes).is_err(),
-            _ => vector
-                .open()
-                .map_or(true, |packet| vector.goes_the_wrong_way(&packet.frame)),
+            _ => vector.open().map_or(true, |packet| vector.goes_the_wrong_way(&packet.frame)),
         };
         assert!(refused, "{}: {}", vector.name, vector.get("why"));
     }

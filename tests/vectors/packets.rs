@@ -12,20 +12,12 @@ impl Vector {
     pub fn open(&self) -> Result<Packet<'_>, DecodeError> {
         let (connection, seed) = (self.hex("connection"), self.hex("seed"));
         let expected = PacketNumber(self.number("expected"));
-        Opener {
-            connection,
-            seed,
-            expected,
-        }
-        .open(&self.bytes)
+        Opener { connection, seed, expected }.open(&self.bytes)
     }
 
     /// Asserts that sealing this gives the bytes of the file.
     pub fn assert_sealed(&self, number: PacketNumber, flags: Flags, frame: &Frame<'_>) {
-        let sealer = Sealer {
-            connection: self.hex("connection"),
-            seed: self.hex("seed"),
-        };
+        let sealer = Sealer { connection: self.hex("connection"), seed: self.hex("seed") };
         let padding_bytes: u16 = self.number("padding");
         let mut sealed = Vec::new();
         sealer.seal(number, flags, frame, &mut sealed);
@@ -67,24 +59,15 @@ impl Vector {
 
     pub fn frame<'a>(&self, text: &'a str, bitmap: &'a [u8], payload: &'a [u8]) -> Frame<'a> {
         match self.kind() {
-            "hello" => Frame::Hello(Hello {
-                greeting: self.greeting(),
-            }),
+            "hello" => Frame::Hello(Hello { greeting: self.greeting() }),
             "welcome" => Frame::Welcome(self.welcome()),
             "start" => {
                 let srtt_us = self.number("field.srtt_us");
-                Frame::Start(Start {
-                    greeting: self.greeting(),
-                    srtt_us,
-                })
+                Frame::Start(Start { greeting: self.greeting(), srtt_us })
             }
             "data" => {
                 let offset = self.number("field.offset");
-                Frame::Data(Data {
-                    space: self.space(),
-                    offset,
-                    payload,
-                })
+                Frame::Data(Data { space: self.space(), offset, payload })
             }
             "ack" => Frame::Ack(self.ack(bitmap)),
             "probe" => Frame::Probe(Probe {
@@ -93,10 +76,7 @@ impl Vector {
                 answers: self.number("field.answers"),
                 datagram_bytes: PROBE_BYTES_MIN + self.number::<usize>("field.zeros"),
             }),
-            "close" => Frame::Close(Close {
-                code: self.close_code(),
-                text,
-            }),
+            "close" => Frame::Close(Close { code: self.close_code(), text }),
             other => panic!("{}: frame {other}", self.name),
         }
     }
@@ -162,11 +142,8 @@ impl Vector {
     }
 
     fn digest_algorithm(&self) -> DigestAlgorithm {
-        [
-            DigestAlgorithm::None,
-            DigestAlgorithm::Xxh3,
-            DigestAlgorithm::Blake3,
-        ][self.number::<usize>("field.digest")]
+        [DigestAlgorithm::None, DigestAlgorithm::Xxh3, DigestAlgorithm::Blake3]
+            [self.number::<usize>("field.digest")]
     }
 
     fn space(&self) -> Space {

@@ -31,11 +31,8 @@ impl Vector {
             },
             "record_void" => ManifestRecord::Void {
                 entry: self.number("field.entry"),
-                reason: [
-                    VoidReason::Changed,
-                    VoidReason::Vanished,
-                    VoidReason::Unreadable,
-                ][self.number::<usize>("field.reason") - 1],
+                reason: [VoidReason::Changed, VoidReason::Vanished, VoidReason::Unreadable]
+                    [self.number::<usize>("field.reason") - 1],
             },
             "record_end" => ManifestRecord::End {
                 entries: self.number("field.entries"),
@@ -57,33 +54,24 @@ impl Vector {
                 first_block: self.number("field.first_block"),
                 blocks: self.number("field.blocks"),
             },
-            "answer_present" => AnswerRecord::Present {
-                first_entry: first_entry(),
-                entries: entries(),
-            },
-            "answer_refused" => AnswerRecord::Refused {
-                entry: entry(),
-                code: self.refuse_code(),
-                text,
-            },
+            "answer_present" => {
+                AnswerRecord::Present { first_entry: first_entry(), entries: entries() }
+            }
+            "answer_refused" => {
+                AnswerRecord::Refused { entry: entry(), code: self.refuse_code(), text }
+            }
             "answer_again" => AnswerRecord::Again {
                 entry: entry(),
                 block: self.number("field.block"),
                 epoch: self.number("field.epoch"),
             },
-            "answer_committed" => AnswerRecord::Committed {
-                first_entry: first_entry(),
-                entries: entries(),
-            },
-            "answer_failed" => AnswerRecord::Failed {
-                entry: entry(),
-                code: self.refuse_code(),
-                text,
-            },
-            "answer_take" => AnswerRecord::Take {
-                first_entry: first_entry(),
-                entries: entries(),
-            },
+            "answer_committed" => {
+                AnswerRecord::Committed { first_entry: first_entry(), entries: entries() }
+            }
+            "answer_failed" => {
+                AnswerRecord::Failed { entry: entry(), code: self.refuse_code(), text }
+            }
+            "answer_take" => AnswerRecord::Take { first_entry: first_entry(), entries: entries() },
             "answer_end" => AnswerRecord::End {
                 committed: self.number("field.committed"),
                 present: self.number("field.present"),

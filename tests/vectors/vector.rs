@@ -27,36 +27,21 @@ pub fn vectors(wanted: impl Fn(&str) -> bool) -> Vec<Vector> {
 }
 
 fn bytes_of_hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u32> = text
-        .chars()
-        .map(|character| character.to_digit(16).expect("a digit"))
-        .collect();
-    digits
-        .chunks_exact(2)
-        .map(|pair| (pair[0] << 4 | pair[1]) as u8)
-        .collect()
+    let digits: Vec<u32> =
+        text.chars().map(|character| character.to_digit(16).expect("a digit")).collect();
+    digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
 }
 
 impl Vector {
     fn read(path: &Path) -> Self {
-        let name = path
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         let content = std::fs::read_to_string(path).expect("a readable vector");
-        let mut vector = Self {
-            name,
-            meta: BTreeMap::new(),
-            bytes: Vec::new(),
-        };
+        let mut vector = Self { name, meta: BTreeMap::new(), bytes: Vec::new() };
         for line in content.lines() {
             match line.strip_prefix('#') {
                 Some(comment) => {
                     if let Some((key, value)) = comment.split_once(':') {
-                        vector
-                            .meta
-                            .insert(key.trim().to_owned(), value.trim().to_owned());
+                        vector.meta.insert(key.trim().to_owned(), value.trim().to_owned());
                     }
                 }
                 None => vector.bytes.extend(bytes_of_hex(&line.replace(' ', ""))),
@@ -70,17 +55,13 @@ impl Vector {
     }
 
     pub fn get(&self, key: &str) -> &str {
-        self.meta
-            .get(key)
-            .unwrap_or_else(|| panic!("{} has no {key}", self.name))
+        self.meta.get(key).unwrap_or_else(|| panic!("{} has no {key}", self.name))
     }
 
     /// A decimal number.
     pub fn number<T: FromStr>(&self, key: &str) -> T {
         let value = self.get(key);
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{}: {key}: {value}", self.name))
+        value.parse().unwrap_or_else(|_| panic!("{}: {key}: {value}", self.name))
     }
 
     /// A hexadecimal number.
@@ -90,16 +71,11 @@ impl Vector {
 
     /// Bytes; none if the vector has no such field.
     pub fn bytes_of(&self, key: &str) -> Vec<u8> {
-        self.meta
-            .get(key)
-            .map(|value| bytes_of_hex(value))
-            .unwrap_or_default()
+        self.meta.get(key).map(|value| bytes_of_hex(value)).unwrap_or_default()
     }
 
     pub fn array<const N: usize>(&self, key: &str) -> [u8; N] {
-        self.bytes_of(key)
-            .try_into()
-            .expect("as many bytes as the field has")
+        self.bytes_of(key).try_into().expect("as many bytes as the field has")
     }
 
     pub fn text(&self) -> String {

@@ -120,9 +120,7 @@ impl<'a> Bitmap<'a> {
         let low = self.word(index) >> shift;
         // A shift of 64 has no bits from the next word; the shift operator would not take it.
         let above = self.word(index.saturating_add(1));
-        let high = above
-            .checked_shl(u64::BITS.saturating_sub(shift))
-            .unwrap_or(0);
+        let high = above.checked_shl(u64::BITS.saturating_sub(shift)).unwrap_or(0);
         let unwanted = u64::BITS.saturating_sub(u32::try_from(count).unwrap_or(u64::BITS));
         (low | high) & u64::MAX.checked_shr(unwanted).unwrap_or(0)
     }
@@ -137,11 +135,7 @@ impl<'a> Bitmap<'a> {
         // In two steps, since 64 is no valid shift.
         let own = self.word(index).checked_shr(shift).unwrap_or(0) >> 1;
         let behind = index.saturating_add(1).saturating_mul(WORD_BYTES);
-        own != 0
-            || self
-                .0
-                .get(behind..)
-                .is_some_and(|tail| tail.iter().any(|byte| *byte != 0))
+        own != 0 || self.0.get(behind..).is_some_and(|tail| tail.iter().any(|byte| *byte != 0))
     }
 }
 
@@ -198,9 +192,7 @@ impl<'a> Ack<'a> {
             None => self.bitmap.0.iter().any(|byte| *byte != 0),
         };
         if above_largest {
-            return Err(DecodeError::Invalid(
-                "ACK has a bit above its largest number",
-            ));
+            return Err(DecodeError::Invalid("ACK has a bit above its largest number"));
         }
         Ok(())
     }
@@ -315,21 +307,14 @@ mod tests {
         let mut buffer = Vec::new();
         let words = [0x8000_0000_0000_0001, 0x0123_4567_89ab_cdef, u64::MAX];
         let bitmap = encode_words(&words, &mut buffer);
-        let bit = |index: usize| {
-            words
-                .get(index / 64)
-                .is_some_and(|word| word >> (index % 64) & 1 != 0)
-        };
+        let bit =
+            |index: usize| words.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 != 0);
         for first_bit in 0..260 {
             for count in 0..=64 {
                 let expected = (0..count)
                     .filter(|index| bit(first_bit + index))
                     .fold(0, |bits, index| bits | 1_u64 << index);
-                assert_eq!(
-                    bitmap.bits(first_bit, count),
-                    expected,
-                    "{count} from {first_bit}"
-                );
+                assert_eq!(bitmap.bits(first_bit, count), expected, "{count} from {first_bit}");
             }
         }
         assert_eq!(bitmap.bits(usize::MAX, 64), 0);
@@ -341,10 +326,7 @@ mod tests {
         let mut buffer = Vec::new();
         let mut frame = Vec::new();
         let bitmap = encode_words(&words, &mut buffer);
-        let ack = Ack {
-            largest: PacketNumber(u64::MAX),
-            ..example(bitmap)
-        };
+        let ack = Ack { largest: PacketNumber(u64::MAX), ..example(bitmap) };
         ack.encode(&mut frame);
         assert_eq!(HEADER_BYTES + frame.len(), 1_200);
         assert_eq!(Ack::decode(&frame), Ok(ack));
@@ -358,10 +340,7 @@ mod tests {
         for (largest, allowed) in [(199, true), (198, false), (63, false), (0, false)] {
             let mut frame = Vec::new();
             let bitmap = encode_words(&[0, 0, 1 << 7], &mut buffer);
-            let ack = Ack {
-                largest: PacketNumber(largest),
-                ..example(bitmap)
-            };
+            let ack = Ack { largest: PacketNumber(largest), ..example(bitmap) };
             ack.encode(&mut frame);
             assert_eq!(Ack::decode(&frame).is_ok(), allowed, "largest {largest}");
         }
@@ -374,10 +353,7 @@ mod tests {
             let mut packet = literal();
             packet[at] = value;
             let ack = Ack::decode(&packet[HEADER_BYTES..]);
-            assert!(
-                matches!(ack, Err(DecodeError::Invalid(_))),
-                "byte {at}: {ack:?}"
-            );
+            assert!(matches!(ack, Err(DecodeError::Invalid(_))), "byte {at}: {ack:?}");
         }
     }
 
@@ -388,9 +364,6 @@ mod tests {
             let whole = (length - ACK_BYTES_MIN).is_multiple_of(8);
             assert_eq!(Ack::decode(&packet[HEADER_BYTES..length]).is_ok(), whole);
         }
-        assert_eq!(
-            Ack::decode(&packet[HEADER_BYTES..111]),
-            Err(DecodeError::Short)
-        );
+        assert_eq!(Ack::decode(&packet[HEADER_BYTES..111]), Err(DecodeError::Short));
     }
 }

@@ -52,10 +52,7 @@ impl<'a> Close<'a> {
     pub(super) fn decode(frame: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame);
         let code = CloseCode::from_byte(reader.u8()?)?;
-        Ok(Self {
-            code,
-            text: text(reader.rest(), TEXT_BYTES_MAX)?,
-        })
+        Ok(Self { code, text: text(reader.rest(), TEXT_BYTES_MAX)? })
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -126,17 +123,8 @@ mod tests {
     #[test]
     fn close_is_these_bytes() {
         let literal = hex("07 00 11223344 0000000a 34c4953e  05 73746f70706564");
-        let close = Close {
-            code: CloseCode::Cancelled,
-            text: "stopped",
-        };
-        assert_packet(
-            &literal,
-            TO_RECEIVER,
-            10,
-            Flags::default(),
-            Frame::Close(close),
-        );
+        let close = Close { code: CloseCode::Cancelled, text: "stopped" };
+        assert_packet(&literal, TO_RECEIVER, 10, Flags::default(), Frame::Close(close));
     }
 
     #[test]
@@ -156,21 +144,14 @@ mod tests {
         assert_eq!(Close::decode(&frame).unwrap().text.len(), 255);
         frame.push(b'x');
         assert_eq!(Close::decode(&frame), Err(DecodeError::Long));
-        assert_eq!(
-            Close::decode(&[9, 0xff]),
-            Err(DecodeError::Invalid("a text is not UTF-8"))
-        );
+        assert_eq!(Close::decode(&[9, 0xff]), Err(DecodeError::Invalid("a text is not UTF-8")));
     }
 
     #[test]
     fn the_encoder_cuts_a_text_that_is_too_long() {
         let text = "ä".repeat(200);
         let mut frame = Vec::new();
-        Close {
-            code: CloseCode::Internal,
-            text: &text,
-        }
-        .encode(&mut frame);
+        Close { code: CloseCode::Internal, text: &text }.encode(&mut frame);
         assert_eq!(Close::decode(&frame).unwrap().text, "ä".repeat(127));
     }
 }

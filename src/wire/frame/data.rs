@@ -33,11 +33,7 @@ impl<'a> Data<'a> {
         if offset.saturating_add(payload.len() as u64) > BODY_BYTES_MAX {
             return Err(DecodeError::Invalid("a chunk ends above 2^48"));
         }
-        Ok(Self {
-            space,
-            offset,
-            payload,
-        })
+        Ok(Self { space, offset, payload })
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -59,21 +55,11 @@ mod tests {
         hex("04 08 11223344 00000002 b9d8851b  000000100000 756678")
     }
 
-    const DATA: Data<'_> = Data {
-        space: Space::Digests,
-        offset: 1 << 20,
-        payload: b"ufx",
-    };
+    const DATA: Data<'_> = Data { space: Space::Digests, offset: 1 << 20, payload: b"ufx" };
 
     #[test]
     fn data_is_these_bytes() {
-        assert_packet(
-            &literal(),
-            TO_RECEIVER,
-            NUMBER,
-            Flags::default(),
-            Frame::Data(DATA),
-        );
+        assert_packet(&literal(), TO_RECEIVER, NUMBER, Flags::default(), Frame::Data(DATA));
     }
 
     #[test]
@@ -110,11 +96,7 @@ mod tests {
     fn the_value_of_padding_is_not_looked_at() {
         let padded = hex("04 03 11223344 00000007 29ac7694  000000000009 756678 000005 0005");
         let packet = open(&padded, TO_RECEIVER, PacketNumber(7)).unwrap();
-        let data = Data {
-            space: Space::Body,
-            offset: 9,
-            payload: b"ufx",
-        };
+        let data = Data { space: Space::Body, offset: 9, payload: b"ufx" };
         assert_eq!(packet.frame, Frame::Data(data));
     }
 
@@ -131,9 +113,6 @@ mod tests {
 
     #[test]
     fn a_chunk_without_bytes_is_dropped() {
-        assert_eq!(
-            Data::decode(Space::Body, &hex("000000000000")),
-            Err(DecodeError::Short)
-        );
+        assert_eq!(Data::decode(Space::Body, &hex("000000000000")), Err(DecodeError::Short));
     }
 }

@@ -77,9 +77,7 @@ impl Hello {
         }
         // The zeros behind it are not looked at: a sender that speaks a later version, too, may
         // have its fields there.
-        Ok(Self {
-            greeting: Greeting::decode(&mut reader)?,
-        })
+        Ok(Self { greeting: Greeting::decode(&mut reader)? })
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -200,9 +198,7 @@ impl Mode {
     /// Demands that a field of the keyed mode is zero in open mode.
     pub(super) fn check_secret(self, field: &[u8]) -> Result<(), DecodeError> {
         if self == Self::Open && field.iter().any(|byte| *byte != 0) {
-            return Err(DecodeError::Invalid(
-                "a field of the keyed mode is not zero in open mode",
-            ));
+            return Err(DecodeError::Invalid("a field of the keyed mode is not zero in open mode"));
         }
         Ok(())
     }
@@ -215,10 +211,9 @@ mod tests {
     use super::*;
 
     fn literal() -> Vec<u8> {
-        let mut packet = hex(
-            "01 00 00000000 00000000 1af454ef  75667800 01 01 00 02 0001 0a0b0c0d 01020304
-             000102030405060708090a0b0c0d0e0f",
-        );
+        let mut packet =
+            hex("01 00 00000000 00000000 1af454ef  75667800 01 01 00 02 0001 0a0b0c0d 01020304
+             000102030405060708090a0b0c0d0e0f");
         packet.resize(1_200, 0);
         packet
     }
@@ -241,10 +236,7 @@ mod tests {
     //# A HELLO shorter than 1,200 bytes MUST be dropped.
     #[test]
     fn a_hello_shorter_than_1_200_bytes_is_dropped() {
-        assert_eq!(
-            open_with(|packet| packet.truncate(1_199)),
-            Err(DecodeError::Short)
-        );
+        assert_eq!(open_with(|packet| packet.truncate(1_199)), Err(DecodeError::Short));
         assert_eq!(open_with(|packet| packet.push(0)), Ok(GREETING));
         assert_eq!(open_with(|packet| packet[80..].fill(0xee)), Ok(GREETING));
     }
@@ -254,12 +246,7 @@ mod tests {
         let hello = Frame::Hello(Hello { greeting: GREETING });
         for (number, ack_now) in [(1, false), (0, true)] {
             let mut datagram = Vec::new();
-            Sealer::hello().seal(
-                PacketNumber(number),
-                Flags { ack_now },
-                &hello,
-                &mut datagram,
-            );
+            Sealer::hello().seal(PacketNumber(number), Flags { ack_now }, &hello, &mut datagram);
             let opened = open(&datagram, Sealer::hello(), PacketNumber(0));
             assert!(matches!(opened, Err(DecodeError::Invalid(_))), "{opened:?}");
         }
@@ -268,28 +255,13 @@ mod tests {
     #[test]
     fn a_value_out_of_range_is_dropped() {
         // Magic, versions, mode, digest, options, key share.
-        let changes = [
-            (14, 1),
-            (19, 2),
-            (19, 0),
-            (20, 2),
-            (21, 3),
-            (22, 1),
-            (23, 2),
-            (48, 1),
-        ];
+        let changes = [(14, 1), (19, 2), (19, 0), (20, 2), (21, 3), (22, 1), (23, 2), (48, 1)];
         for (at, value) in changes {
             let greeting = open_with(|packet| packet[at] = value);
-            assert!(
-                matches!(greeting, Err(DecodeError::Invalid(_))),
-                "byte {at}: {greeting:?}"
-            );
+            assert!(matches!(greeting, Err(DecodeError::Invalid(_))), "byte {at}: {greeting:?}");
         }
         let no_connection = open_with(|packet| packet[24..28].fill(0));
-        assert_eq!(
-            no_connection,
-            Err(DecodeError::Invalid("a connection is 0"))
-        );
+        assert_eq!(no_connection, Err(DecodeError::Invalid("a connection is 0")));
     }
 
     //= proto.md#hello
@@ -305,9 +277,6 @@ mod tests {
         let greeting = greeting.unwrap();
         assert!(!greeting.speaks_our_version());
         assert_eq!((greeting.version_max, greeting.version_min), (3, 2));
-        assert_eq!(
-            (greeting.connection, greeting.seed),
-            (0x0a0b_0c0d, 0x0102_0304)
-        );
+        assert_eq!((greeting.connection, greeting.seed), (0x0a0b_0c0d, 0x0102_0304));
     }
 }

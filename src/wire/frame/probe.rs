@@ -57,49 +57,24 @@ mod tests {
     use super::super::super::{Flags, Frame, PacketNumber};
     use super::*;
 
-    const PROBE: Probe = Probe {
-        srtt_us: 250,
-        window_packets: 64,
-        answers: 300,
-        datagram_bytes: 28,
-    };
+    const PROBE: Probe =
+        Probe { srtt_us: 250, window_packets: 64, answers: 300, datagram_bytes: 28 };
 
     #[test]
     fn probe_is_these_bytes() {
         let literal = hex("06 01 11223344 00000009 c5738f8c  000000fa 00000040 00000000012c");
-        assert_packet(
-            &literal,
-            TO_RECEIVER,
-            9,
-            Flags { ack_now: true },
-            Frame::Probe(PROBE),
-        );
+        assert_packet(&literal, TO_RECEIVER, 9, Flags { ack_now: true }, Frame::Probe(PROBE));
     }
 
     #[test]
     fn a_probe_fills_the_datagram_that_it_tests() {
-        for (asked, made) in [
-            (0, 28),
-            (28, 28),
-            (29, 29),
-            (8_972, 8_972),
-            (65_507, 65_507),
-        ] {
-            let probe = Frame::Probe(Probe {
-                datagram_bytes: asked,
-                ..PROBE
-            });
+        for (asked, made) in [(0, 28), (28, 28), (29, 29), (8_972, 8_972), (65_507, 65_507)] {
+            let probe = Frame::Probe(Probe { datagram_bytes: asked, ..PROBE });
             let (number, mut datagram) = (PacketNumber(9), Vec::new());
             TO_RECEIVER.seal(number, Flags { ack_now: true }, &probe, &mut datagram);
             assert_eq!(datagram.len(), made);
             let packet = open(&datagram, TO_RECEIVER, number).unwrap();
-            assert_eq!(
-                packet.frame,
-                Frame::Probe(Probe {
-                    datagram_bytes: made,
-                    ..PROBE
-                })
-            );
+            assert_eq!(packet.frame, Frame::Probe(Probe { datagram_bytes: made, ..PROBE }));
         }
     }
 }

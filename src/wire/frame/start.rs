@@ -21,10 +21,7 @@ pub struct Start {
 impl Start {
     pub(in super::super) fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame);
-        let start = Self {
-            greeting: Greeting::decode(&mut reader)?,
-            srtt_us: reader.u32()?,
-        };
+        let start = Self { greeting: Greeting::decode(&mut reader)?, srtt_us: reader.u32()? };
         reader.finish()?;
         Ok(start)
     }
@@ -42,41 +39,24 @@ mod tests {
     use super::*;
 
     fn literal() -> Vec<u8> {
-        hex(
-            "03 01 11223344 00000000 a251803f  75667800 01 01 00 02 0001 0a0b0c0d 01020304
+        hex("03 01 11223344 00000000 a251803f  75667800 01 01 00 02 0001 0a0b0c0d 01020304
              000102030405060708090a0b0c0d0e0f
-             0000000000000000000000000000000000000000000000000000000000000000 000000fa",
-        )
+             0000000000000000000000000000000000000000000000000000000000000000 000000fa")
     }
 
-    const START: Start = Start {
-        greeting: GREETING,
-        srtt_us: 250,
-    };
+    const START: Start = Start { greeting: GREETING, srtt_us: 250 };
 
     #[test]
     fn start_is_these_bytes() {
-        assert_packet(
-            &literal(),
-            TO_RECEIVER,
-            0,
-            Flags { ack_now: true },
-            Frame::Start(START),
-        );
+        assert_packet(&literal(), TO_RECEIVER, 0, Flags { ack_now: true }, Frame::Start(START));
     }
 
     #[test]
     fn a_start_can_be_read_before_its_seed_is_known() {
-        assert_eq!(
-            parse_start_unchecked(&literal()),
-            Ok((START, TO_RECEIVER.connection))
-        );
+        assert_eq!(parse_start_unchecked(&literal()), Ok((START, TO_RECEIVER.connection)));
         let mut close = literal();
         close[0] = 0x07;
-        assert_eq!(
-            parse_start_unchecked(&close),
-            Err(DecodeError::FrameType(0x07))
-        );
+        assert_eq!(parse_start_unchecked(&close), Err(DecodeError::FrameType(0x07)));
     }
 
     #[test]

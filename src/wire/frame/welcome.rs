@@ -56,9 +56,7 @@ impl Welcome {
         let mode = Mode::from_byte(reader.u8()?)?;
         let digest = DigestAlgorithm::from_byte(reader.u8()?)?;
         if reader.u8()? != 0 {
-            return Err(DecodeError::Invalid(
-                "a reserved byte of WELCOME is not zero",
-            ));
+            return Err(DecodeError::Invalid("a reserved byte of WELCOME is not zero"));
         }
         let welcome = Self {
             version,
@@ -76,9 +74,7 @@ impl Welcome {
         reader.finish()?;
         let sizes = DATAGRAM_BYTES_MIN as u32..=DATAGRAM_BYTES_MAX as u32;
         if !sizes.contains(&welcome.datagram_bytes_max) {
-            return Err(DecodeError::Invalid(
-                "WELCOME's largest datagram is out of range",
-            ));
+            return Err(DecodeError::Invalid("WELCOME's largest datagram is out of range"));
         }
         mode.check_secret(&welcome.key_share)?;
         mode.check_secret(&welcome.proof)?;
@@ -112,10 +108,9 @@ mod tests {
     use super::*;
 
     fn literal() -> Vec<u8> {
-        let mut packet = hex(
-            "02 00 0a0b0c0d 00000000 a2f31db0  01 00 02 00 000102030405060708090a0b0c0d0e0f
-             11223344 55667788 00400000 0000ffe3 00000800",
-        );
+        let mut packet =
+            hex("02 00 0a0b0c0d 00000000 a2f31db0  01 00 02 00 000102030405060708090a0b0c0d0e0f
+             11223344 55667788 00400000 0000ffe3 00000800");
         packet.resize(WELCOME_BYTES, 0);
         packet
     }
@@ -135,49 +130,26 @@ mod tests {
             key_share: [0; 32],
             proof: [0; 16],
         };
-        assert_packet(
-            &literal(),
-            TO_SENDER,
-            0,
-            Flags::default(),
-            Frame::Welcome(welcome),
-        );
+        assert_packet(&literal(), TO_SENDER, 0, Flags::default(), Frame::Welcome(welcome));
     }
 
     #[test]
     fn a_value_out_of_range_is_dropped() {
         // Mode, digest, reserved, largest datagram (too large, too small), key share, proof.
-        let changes = [
-            (15, 2),
-            (16, 3),
-            (17, 1),
-            (49, 0xe4),
-            (48, 0x03),
-            (54, 1),
-            (101, 1),
-        ];
+        let changes = [(15, 2), (16, 3), (17, 1), (49, 0xe4), (48, 0x03), (54, 1), (101, 1)];
         for (at, value) in changes {
             let mut packet = literal();
             packet[at] = value;
             let welcome = Welcome::decode(&packet[HEADER_BYTES..]);
-            assert!(
-                matches!(welcome, Err(DecodeError::Invalid(_))),
-                "byte {at}: {welcome:?}"
-            );
+            assert!(matches!(welcome, Err(DecodeError::Invalid(_))), "byte {at}: {welcome:?}");
         }
     }
 
     #[test]
     fn a_welcome_of_another_length_is_dropped() {
         let mut packet = literal();
-        assert_eq!(
-            Welcome::decode(&packet[HEADER_BYTES..101]),
-            Err(DecodeError::Short)
-        );
+        assert_eq!(Welcome::decode(&packet[HEADER_BYTES..101]), Err(DecodeError::Short));
         packet.push(0);
-        assert_eq!(
-            Welcome::decode(&packet[HEADER_BYTES..]),
-            Err(DecodeError::Long)
-        );
+        assert_eq!(Welcome::decode(&packet[HEADER_BYTES..]), Err(DecodeError::Long));
     }
 }
