@@ -314,8 +314,8 @@ mod tests {
             AnswerRecord::Have { entry: 1, first_block: 2, blocks: 0x0fff_fffe },
         );
         assert_record(
-            "04 0009 00000001 00000002 02",
-            AnswerRecord::Again { entry: 1, block: 2, epoch: 2 },
+            "04 0009 00000001 00000002 03",
+            AnswerRecord::Again { entry: 1, block: 2, epoch: 3 },
         );
     }
 
@@ -332,7 +332,7 @@ mod tests {
             "03 0005 00000001 09",
             "03 0006 00000001 05 ff",
             "04 0009 00000001 10000000 01",
-            "04 0009 00000001 00000000 03",
+            "04 0009 00000001 00000000 04",
             "04 0009 00000001 00000000 00",
             "05 0008 00000001 ffffffff",
             "08 000d 00000001 00000002 00000003 00",

@@ -79,7 +79,7 @@ fn greeting() -> impl Strategy<Value = Greeting> {
 }
 
 fn welcome() -> impl Strategy<Value = Welcome> {
-    let numbers = (any::<u32>(), any::<u32>(), 1_200..=65_507_u32, any::<u32>());
+    let numbers = (any::<u32>(), any::<u32>(), 1_200..=65_507_u32, CREDIT_MIN..=u32::MAX);
     (any::<u8>(), mode(), digest_algorithm(), uniform(any::<u8>()), 1..=u32::MAX, numbers).prop_map(
         |(version, mode, digest, nonce, connection, numbers)| Welcome {
             version,
@@ -159,7 +159,8 @@ fn close_code() -> impl Strategy<Value = CloseCode> {
         Just(CloseCode::Integrity),
         Just(CloseCode::Timeout),
         Just(CloseCode::Internal),
-        Just(CloseCode::Mode)
+        Just(CloseCode::Mode),
+        Just(CloseCode::Digest)
     ]
 }
 
@@ -171,7 +172,7 @@ fn text() -> impl Strategy<Value = String> {
 pub(super) fn frame() -> impl Strategy<Value = OwnedFrame> {
     let data =
         (space(), six_bytes(), vec(any::<u8>(), 1..=2_000)).prop_map(|(space, offset, payload)| {
-            let offset = offset.min(BODY_BYTES_MAX - payload.len() as u64);
+            let offset = offset.min(SPACE_BYTES_MAX - payload.len() as u64);
             OwnedFrame::Data(space, offset, payload)
         });
     let probe = (any::<u32>(), any::<u32>(), six_bytes(), PROBE_BYTES_MIN..=2_000).prop_map(
@@ -252,7 +253,7 @@ pub(super) fn manifest_record() -> impl Strategy<Value = ManifestRecord<'static>
         Just(VoidReason::Unreadable)
     ];
     prop_oneof![
-        (six_bytes(), 1..=OFFSET_MAX).prop_map(|(offset, bytes)| ManifestRecord::Hole {
+        (0..BODY_BYTES_MAX, 1..=BODY_BYTES_MAX).prop_map(|(offset, bytes)| ManifestRecord::Hole {
             offset,
             bytes: bytes.min(BODY_BYTES_MAX - offset)
         }),

@@ -84,7 +84,7 @@ pub(super) fn epoch(reader: &mut Reader<'_>) -> Result<u8, DecodeError> {
     if epoch <= EPOCH_MAX {
         Ok(epoch)
     } else {
-        Err(DecodeError::Invalid("a block's epoch is above 2"))
+        Err(DecodeError::Invalid("a block's epoch is above 3"))
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_number_out_of_range_is_an_error() {
-        for literal in ["ffffffff 00000000 00", "00000000 10000000 00", "00000000 00000000 03"] {
+        for literal in ["ffffffff 00000000 00", "00000000 10000000 00", "00000000 00000000 04"] {
             let decoded = DigestRecord::decode(&hex(literal), DigestAlgorithm::None);
             assert!(matches!(decoded, Err(DecodeError::Invalid(_))), "{literal}: {decoded:?}");
         }

@@ -31,23 +31,25 @@ pub const PROBE_BYTES_MIN: usize = 28;
 pub const BITMAP_WORDS_MAX: usize = 136;
 /// Most packets that one ACK speaks of.
 pub const BITMAP_BITS_MAX: usize = BITMAP_WORDS_MAX * 64;
+/// Fewest packets that WELCOME allows before the first ACK.
+pub const CREDIT_MIN: u32 = 2;
 /// Most bytes of the text of a CLOSE or of an answer.
 pub const TEXT_BYTES_MAX: usize = 255;
 
 /// Bytes of a block; the last one of a file may be shorter.
 pub const BLOCK_BYTES: u64 = 1 << 20;
-/// Bytes of a body, and the end of the last chunk of any space.
-pub const BODY_BYTES_MAX: u64 = 1 << 48;
+/// Bytes of a space: the end of the last chunk that has an offset.
+pub const SPACE_BYTES_MAX: u64 = 1 << 48;
 /// The largest value of a 6-byte field; larger ones are written as this one.
-pub const OFFSET_MAX: u64 = BODY_BYTES_MAX - 1;
+pub const OFFSET_MAX: u64 = SPACE_BYTES_MAX - 1;
+/// Most bytes of a body, and so of a file: as many as a 6-byte field can state.
+pub const BODY_BYTES_MAX: u64 = OFFSET_MAX;
 /// Most entries of a transfer; every entry number is smaller.
 pub const ENTRIES_MAX: u32 = u32::MAX;
 /// Most blocks of a file; every block number is smaller.
 pub const BLOCKS_MAX: u32 = 1 << 28;
-/// Epochs of a block: the first sending and the repetitions that a receiver may ask for.
-pub const EPOCHS_MAX: u8 = 3;
-/// The largest epoch of a block, since the first one is 0.
-pub const EPOCH_MAX: u8 = EPOCHS_MAX - 1;
+/// The largest epoch of a block: so often may a receiver ask for it again.
+pub const EPOCH_MAX: u8 = 3;
 
 /// Bytes in front of a record's content: kind and length.
 pub const RECORD_HEADER_BYTES: usize = 3;
@@ -88,7 +90,7 @@ const _: () = assert!(DATAGRAM_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(DATAGRAM_BYTES_MIN < BASE_DATAGRAM_BYTES);
 const _: () = assert!(BASE_DATAGRAM_BYTES < DATAGRAM_BYTES_MAX);
 // The largest file has its blocks numbered.
-const _: () = assert!(BLOCKS_MAX as u64 * BLOCK_BYTES == BODY_BYTES_MAX);
+const _: () = assert!(BLOCKS_MAX as u64 * BLOCK_BYTES == SPACE_BYTES_MAX);
 // The largest ENTRY is a record.
 const _: () =
     assert!(ENTRY_FIXED_BYTES + PATH_BYTES_MAX + TARGET_BYTES_MAX <= RECORD_CONTENT_BYTES_MAX);

@@ -178,7 +178,7 @@ fn decode_hole<'a>(reader: &mut Reader<'a>) -> Result<ManifestRecord<'a>, Decode
         return Err(DecodeError::Invalid("a hole has no bytes"));
     }
     if offset.saturating_add(bytes) > BODY_BYTES_MAX {
-        return Err(DecodeError::Invalid("a hole ends above 2^48"));
+        return Err(DecodeError::Invalid("a hole ends above 2^48 - 1"));
     }
     Ok(ManifestRecord::Hole { offset, bytes })
 }

@@ -189,6 +189,8 @@ def small_packets():
     packet("close_done", "CLOSE done without text", "close", {"code": 0, "text": b""}, number=14)
     packet("close_text", "CLOSE with 255 bytes of text, not all ASCII", "close",
            {"code": 10, "text": "é".encode() * 127 + b"!"}, SENDERS, number=15)
+    packet("close_digest", "CLOSE digest that answers a HELLO", "close",
+           {"code": 11, "text": b""}, SENDERS)
     packet("close_to_hello", "CLOSE version that answers a HELLO, number 0", "close",
            {"code": 2, "text": b"version 1 only"}, SENDERS)
 
@@ -236,6 +238,8 @@ def invalid_packets():
             wire.seal(1, 0, 0, 0, 0, patched(body, 10, bytes(4))))
     invalid("versions", "version_min above version_max", "hello",
             wire.seal(1, 0, 0, 0, 0, patched(body, 4, b"\1\2")))
+    invalid("version_zero", "version_min is 0", "hello",
+            wire.seal(1, 0, 0, 0, 0, patched(body, 5, b"\0")))
     invalid("mode", "mode 2", "hello", wire.seal(1, 0, 0, 0, 0, patched(body, 6, b"\2")))
     invalid("digest", "digest 3", "hello", wire.seal(1, 0, 0, 0, 0, patched(body, 7, b"\3")))
     invalid("options", "option 0x0002", "hello",
@@ -251,6 +255,8 @@ def invalid_packets():
             sealed("welcome", welcome[:-1], SENDERS), SENDERS)
     invalid("connection_zero", "connection is 0", "welcome",
             sealed("welcome", patched(welcome, 20, bytes(4)), SENDERS), SENDERS)
+    invalid("credit", "credit is 1", "welcome",
+            sealed("welcome", patched(welcome, 36, (1).to_bytes(4, "big")), SENDERS), SENDERS)
     invalid("datagram_small", "datagram_bytes_max is 1,199", "welcome",
             sealed("welcome", patched(welcome, 32, (1199).to_bytes(4, "big")), SENDERS), SENDERS)
     invalid("datagram_large", "datagram_bytes_max is 65,508", "welcome",
@@ -281,7 +287,7 @@ def invalid_packets():
     invalid("empty", "CLOSE without a code", "close", sealed("close", b""))
     invalid("text_long", "256 bytes of text", "close", sealed("close", b"\0" + b"x" * 256))
     invalid("text_not_utf8", "text is not UTF-8", "close", sealed("close", b"\0\xff"))
-    invalid("code", "code 11", "close", sealed("close", b"\x0b"))
+    invalid("code", "code 12", "close", sealed("close", b"\x0c"))
 
 
 def parse_record(name, data, algorithm):
@@ -343,7 +349,7 @@ def manifest_records():
     row("record_entry_dots", "record_entry", "ENTRY whose names only look forbidden", **{
         **ENTRY, "path": b".../..a/.b\\c/\n", "size": 0})
     row("record_hole", "record_hole", "HOLE", offset=1 << 20, bytes=4096)
-    row("record_hole_largest", "record_hole", "HOLE that ends at 2^48", offset=1, bytes=M48)
+    row("record_hole_largest", "record_hole", "HOLE that ends at 2^48 - 1", offset=1, bytes=M48 - 1)
     for reason, word in ((1, "changed"), (2, "vanished"), (3, "unreadable")):
         row("record_void_" + word, "record_void", "VOID " + word, entry=reason * 1000,
             reason=reason)
@@ -365,7 +371,7 @@ def digest_records():
     row("record_digest_xxh3_small", "record_digest", "Digest record of a block with the bytes abc",
         "xxh3", entry=4, block=0, epoch=0, digest=xxh3.digest(b"abc"))
     row("record_digest_blake3", "record_digest", "Digest record, largest values, digest made up",
-        "blake3", entry=M32 - 1, block=(1 << 28) - 1, epoch=2, digest=pattern(32, 5))
+        "blake3", entry=M32 - 1, block=(1 << 28) - 1, epoch=3, digest=pattern(32, 5))
 
 
 def answer_records():
@@ -382,6 +388,8 @@ def answer_records():
     row("answer_failed_long", "answer_failed", "FAILED with 255 bytes of text", entry=M32 - 1,
         code=5, text=b"x" * 255)
     row("answer_again", "answer_again", "AGAIN, the first repetition", entry=4, block=2, epoch=1)
+    row("answer_again_last", "answer_again", "AGAIN with the largest numbers", entry=M32 - 1,
+        block=(1 << 28) - 1, epoch=3)
     row("answer_end", "answer_end", "END", committed=12, present=2, failed=1)
     row("answer_end_largest", "answer_end", "END, everything committed", committed=M32, present=0,
         failed=0)
@@ -416,16 +424,16 @@ def invalid_records():
     invalid_row("long", "record_void", "one byte too long", b"\3\0\6\0\0\0\1\1\0")
     invalid_row("empty", "record_hole", "a HOLE of 0 bytes",
                 wire.record("record_hole", offset=5, bytes=0))
-    invalid_row("beyond", "record_hole", "a HOLE beyond 2^48",
-                wire.record("record_hole", offset=2, bytes=M48))
+    invalid_row("beyond", "record_hole", "a HOLE that ends at 2^48",
+                wire.record("record_hole", offset=1, bytes=M48))
     end = wire.record("record_end", entries=1, body_bytes=1, digests_bytes=9, digest=bytes(16))
     invalid_row("digest_length", "record_end", "16 bytes of digest with algorithm none", end,
                 "none")
     invalid_row("digest_absent", "record_end", "no digest with algorithm xxh3",
                 wire.record("record_end", entries=1, body_bytes=1, digests_bytes=9, digest=b""),
                 "xxh3")
-    invalid_row("epoch", "record_digest", "epoch 3, a block has the epochs 0 to 2",
-                bytes(8) + b"\3", "none")
+    invalid_row("epoch", "record_digest", "epoch 4, a block has the epochs 0 to 3",
+                bytes(8) + b"\4", "none")
     invalid_row("block", "record_digest", "block 2^28", bytes(4) + b"\x10\0\0\0\0", "none")
     invalid_row("kind", "answer_end", "kind 9", b"\x09\0\x0c" + bytes(12))
     invalid_row("kind_zero", "answer_end", "kind 0", b"\0\0\x0c" + bytes(12))
@@ -438,8 +446,8 @@ def invalid_records():
                 b"\3\0\6\0\0\0\1\5\xff")
     invalid_row("epoch_zero", "answer_again", "AGAIN with epoch 0",
                 wire.record("answer_again", entry=1, block=0, epoch=0))
-    invalid_row("epoch", "answer_again", "AGAIN with epoch 3",
-                wire.record("answer_again", entry=1, block=0, epoch=3))
+    invalid_row("epoch", "answer_again", "AGAIN with epoch 4",
+                wire.record("answer_again", entry=1, block=0, epoch=4))
     invalid_row("none", "answer_present", "no entries",
                 wire.record("answer_present", first_entry=1, entries=0))
     invalid_row("beyond", "answer_committed", "entries beyond 2^32 - 1",

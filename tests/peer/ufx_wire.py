@@ -7,11 +7,12 @@ import zlib
 
 HEADER = 14
 HELLO_BYTES = 1200
-SPACE_END = 1 << 48
+SPACE_END = 1 << 48  # of any DATA; the body has one byte less, so that 6 bytes can state it
+BODY_MAX = SPACE_END - 1
 BLOCK = 1 << 20
 ENTRIES_MAX = (1 << 32) - 1
 RECORD_MAX = 8300
-EPOCHS = 3
+EPOCH_MAX = 3
 
 ACK_NOW, PADDED, SPACE_MASK = 0x01, 0x02, 0x0C
 SPACES = {"body": 0x00, "manifest": 0x04, "digests": 0x08, "answers": 0x0C}
@@ -135,6 +136,7 @@ def check_hello(f):
 def check_welcome(f):
     need(f["version"] >= 1 and f["mode"] <= 1 and f["digest"] <= 2, "value out of range")
     need(f["connection"] != 0, "connection 0")
+    need(f["credit"] >= 2, "credit")
     need(1200 <= f["datagram_bytes_max"] <= 65507, "datagram_bytes_max")
     need(f["mode"] == 1 or not any(f["key_share"] + f["proof"]), "key_share in open mode")
 
@@ -152,7 +154,7 @@ def check_ack(f):
 
 
 def check_close(f):
-    need(f["code"] <= 10 and len(f["text"]) <= 255, "CLOSE")
+    need(f["code"] <= 11 and len(f["text"]) <= 255, "CLOSE")
     check_utf8(f["text"])
 
 
@@ -176,7 +178,7 @@ def check_entry(f):
 
 
 def check_hole(f):
-    need(f["bytes"] > 0 and f["offset"] + f["bytes"] <= SPACE_END, "hole")
+    need(f["bytes"] > 0 and f["offset"] + f["bytes"] <= BODY_MAX, "hole")
 
 
 def check_text_answer(f):
@@ -198,11 +200,11 @@ def check_have(f):
 
 
 def check_again(f):
-    need(1 <= f["epoch"] < EPOCHS and f["block"] < 1 << 28, "AGAIN")
+    need(1 <= f["epoch"] <= EPOCH_MAX and f["block"] < 1 << 28, "AGAIN")
 
 
 def check_digest(f):
-    need(f["epoch"] < EPOCHS and f["block"] < 1 << 28, "digest record")
+    need(f["epoch"] <= EPOCH_MAX and f["block"] < 1 << 28, "digest record")
 
 
 CHECKS = {"hello": check_hello, "welcome": check_welcome, "start": check_hello,

@@ -169,6 +169,7 @@ impl Vector {
             CloseCode::Timeout,
             CloseCode::Internal,
             CloseCode::Mode,
+            CloseCode::Digest,
         ][self.number::<usize>("field.code")]
     }
 }

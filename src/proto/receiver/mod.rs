@@ -65,8 +65,8 @@ enum State {
     Open,
     /// The end is answered; it is repeated until the sender has it, or until then.
     Lingering { until: Time },
-    /// CLOSE is to be sent.
-    Closing { code: CloseCode },
+    /// CLOSE is to be sent `left` times; then it is over.
+    Closing { left: u32, code: CloseCode },
     /// Over.
     Closed,
 }
@@ -339,7 +339,7 @@ impl Receiver {
     fn fail(&mut self, error: Error, code: CloseCode) {
         if matches!(self.state, State::Open) {
             self.end(error);
-            self.state = State::Closing { code };
+            self.state = State::Closing { left: 2, code };
         }
     }
 

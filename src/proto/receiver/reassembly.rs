@@ -162,6 +162,14 @@ impl Reassembly {
         slot.verified.insert(first..last.max(first));
         let start = slot.start;
         self.stored.insert(start + offset..start + end);
+        // The rest of a block that the hole covers in part may have arrived before.
+        if let Some(index) = self.index(entry) {
+            let (head, tail) = (offset / limits::BLOCK_BYTES, (end - 1) / limits::BLOCK_BYTES);
+            self.check_block(index, head as u32, steps);
+            if tail > head {
+                self.check_block(index, tail as u32, steps);
+            }
+        }
         self.check_complete(entry, steps);
         true
     }
@@ -227,8 +235,10 @@ impl Reassembly {
             return Some(false);
         }
         let wanted = slot.epochs.get(&block).copied().unwrap_or(0);
+        let one = u64::from(block)..u64::from(block) + 1;
         let useless = slot.progress != Progress::Open
-            || slot.verified.contains(&(u64::from(block)..u64::from(block) + 1));
+            || slot.verified.contains(&one)
+            || slot.comparing.contains(&one);
         if epoch == wanted && !useless {
             slot.digests.entry(block).or_insert(digest);
             self.check_block(index, block, steps);
@@ -260,12 +270,14 @@ impl Reassembly {
     }
 
     /// A block was compared and differs: its bytes are wanted again. Returns the new epoch, or
-    /// None if there were too many.
+    /// None if there were too many, or the file is not wanted any more.
     pub fn on_differs(&mut self, entry: u32, block: u32) -> Option<u8> {
         let index = self.index(entry)?;
         let slot = self.slots.get_mut(index)?;
         let one = u64::from(block)..u64::from(block) + 1;
-        slot.comparing.remove(&one);
+        if slot.comparing.remove(&one) == 0 || slot.progress != Progress::Open {
+            return None;
+        }
         let epoch = slot.epochs.entry(block).or_insert(0);
         *epoch += 1;
         let epoch = *epoch;
@@ -407,5 +419,48 @@ mod tests {
         let mut steps = Vec::new();
         body.on_verified(0, 2, &mut steps);
         assert_eq!(steps, [Step::Commit { entry: 0 }]);
+    }
+
+    #[test]
+    fn a_block_that_arrived_before_its_hole_was_announced_is_complete_with_the_hole() {
+        let mut body = Reassembly::default();
+        body.push_entry(3 * BLOCK);
+        let mut steps = Vec::new();
+        for block in [0, 2] {
+            body.push_digest(0, block, 0, digest(), &mut steps);
+        }
+        store(&mut body, 0..5);
+        store(&mut body, 3 * BLOCK - 5..3 * BLOCK);
+        assert_eq!(steps, []);
+        assert!(body.push_hole(5, 3 * BLOCK - 10, &mut steps));
+        let verify = |block| Step::Verify { entry: 0, block, digest: digest() };
+        assert_eq!(steps, [verify(0), verify(2)]);
+    }
+
+    //= proto.md#digest-records
+    //= type=test
+    //# a second record of the same block and epoch is ignored
+    #[test]
+    fn a_second_digest_record_of_an_epoch_is_ignored() {
+        let mut body = Reassembly::default();
+        body.push_entry(10);
+        let (_, mut steps) = store(&mut body, 0..10);
+        body.push_digest(0, 0, 0, digest(), &mut steps);
+        body.push_digest(0, 0, 0, digest(), &mut steps);
+        assert_eq!(steps.len(), 1, "while the first is compared");
+        assert_eq!(body.on_differs(0, 0), Some(1));
+        steps.clear();
+        body.push_digest(0, 0, 0, digest(), &mut steps);
+        assert_eq!(steps, [], "of the epoch before");
+    }
+
+    #[test]
+    fn a_void_file_is_not_asked_for_again() {
+        let mut body = Reassembly::default();
+        body.push_entry(10);
+        let (_, mut steps) = store(&mut body, 0..10);
+        body.push_digest(0, 0, 0, digest(), &mut steps);
+        assert!(body.close(0));
+        assert_eq!(body.on_differs(0, 0), None);
     }
 }

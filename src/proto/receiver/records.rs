@@ -56,7 +56,9 @@ impl Receiver {
                 if self.end.is_some() || !self.hole_may_follow {
                     return Err("a hole follows no file");
                 }
-                self.events.push_back(ReceiverEvent::Hole { entry, offset, bytes });
+                if !self.dry_run {
+                    self.events.push_back(ReceiverEvent::Hole { entry, offset, bytes });
+                }
                 match self.body.push_hole(offset, bytes, &mut self.steps) {
                     true => Ok(()),
                     false => Err("a hole lies outside its file or out of order"),
@@ -91,7 +93,7 @@ impl Receiver {
         if !self.body.push_entry(entry.size) {
             return Err("the body is too long");
         }
-        self.hole_may_follow = entry.kind == EntryKind::File && !self.dry_run;
+        self.hole_may_follow = entry.kind == EntryKind::File;
         self.events.push_back(ReceiverEvent::Entry(ReceivedEntry {
             entry: number,
             kind: entry.kind,

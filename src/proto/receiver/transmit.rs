@@ -19,8 +19,11 @@ impl Receiver {
     pub fn poll_transmit(&mut self, now: Time) -> Option<Vec<u8>> {
         match self.state {
             State::Closed => return None,
-            State::Closing { code } => {
-                self.state = State::Closed;
+            State::Closing { left, code } => {
+                self.state = match left {
+                    0 | 1 => State::Closed,
+                    _ => State::Closing { left: left - 1, code },
+                };
                 let frame = Frame::Close(Close { code, text: "" });
                 return Some(self.seal(&frame));
             }

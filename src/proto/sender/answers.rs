@@ -31,11 +31,19 @@ impl Sender {
     fn on_answer(&mut self, record: &AnswerRecord<'_>) {
         match *record {
             AnswerRecord::Have { entry, first_block, blocks } => {
-                self.body.have(entry, first_block, blocks);
+                if !self.body.have(entry, first_block, blocks) {
+                    self.fail_protocol("unknown blocks were said to be there");
+                }
             }
             AnswerRecord::Present { first_entry, entries } => {
                 self.settled.present = self.settled.present.saturating_add(entries);
                 self.settle(first_entry, entries, Outcome::Present);
+            }
+            AnswerRecord::Committed { .. } if self.config.dry_run => {
+                self.fail_protocol("an entry was committed in a dry run");
+            }
+            AnswerRecord::Take { .. } if !self.config.dry_run => {
+                self.fail_protocol("an entry was only taken, but this is no dry run");
             }
             AnswerRecord::Committed { first_entry, entries } => {
                 self.settled.committed = self.settled.committed.saturating_add(entries);
@@ -56,8 +64,8 @@ impl Sender {
                 self.events.push_back(SenderEvent::Failed { entry, code, text, refused });
             }
             AnswerRecord::Again { entry, block, epoch } => {
-                if self.body.block_range(entry, block).is_none() || epoch == 0 {
-                    return self.fail_protocol("an unknown block was asked for again");
+                if !self.body.ask_again(entry, block, epoch) {
+                    return self.fail_protocol("an unknown block or epoch was asked for again");
                 }
                 self.events.push_back(SenderEvent::Again { entry, block, epoch });
             }

@@ -1,6 +1,6 @@
 //! Which body bytes wait to be sent: new ones, lost ones, and those nobody wants any more.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use crate::proto::range_set::RangeSet;
@@ -29,6 +29,8 @@ pub struct BodyQueue {
     end: u64,
     unsent: RangeSet,
     lost: RangeSet,
+    /// Entry and block -> epoch, of the blocks that the receiver asked for again.
+    epochs: BTreeMap<(u32, u32), u8>,
 }
 
 impl BodyQueue {
@@ -106,6 +108,9 @@ impl BodyQueue {
             self.spans.pop_front();
             self.first_entry += 1;
         }
+        if !self.epochs.is_empty() {
+            self.epochs = self.epochs.split_off(&(self.first_entry, 0));
+        }
         true
     }
 
@@ -117,14 +122,34 @@ impl BodyQueue {
         (bytes > 0).then_some(span.start + offset..span.start + offset + bytes)
     }
 
-    /// The receiver has these blocks already.
-    pub fn have(&mut self, entry: u32, first_block: u32, blocks: u32) {
-        let Some(span) = self.span(entry) else { return };
-        let start = (u64::from(first_block) * limits::BLOCK_BYTES).min(span.bytes);
-        let bytes = u64::from(blocks) * limits::BLOCK_BYTES;
-        let range = span.start + start..span.start + (start + bytes).min(span.bytes);
+    /// The receiver has these blocks already. False if there are no such blocks, or their entry
+    /// is settled.
+    pub fn have(&mut self, entry: u32, first_block: u32, blocks: u32) -> bool {
+        let Some(span) = self.span(entry) else { return false };
+        let end = u64::from(first_block) + u64::from(blocks);
+        if span.settled || end > span.bytes.div_ceil(limits::BLOCK_BYTES) {
+            return false;
+        }
+        let start = span.start + u64::from(first_block) * limits::BLOCK_BYTES;
+        let range = start..span.start + (end * limits::BLOCK_BYTES).min(span.bytes);
         self.unsent.remove(&range);
         self.lost.remove(&range);
+        true
+    }
+
+    /// The receiver asks for a block again. False if there is no such block, its entry is
+    /// settled, or the epoch is not one more than before.
+    pub fn ask_again(&mut self, entry: u32, block: u32, epoch: u8) -> bool {
+        let open = self.span(entry).is_some_and(|span| !span.settled);
+        if !open || self.block_range(entry, block).is_none() {
+            return false;
+        }
+        let last = self.epochs.entry((entry, block)).or_insert(0);
+        let is_next = epoch <= limits::EPOCH_MAX && last.checked_add(1) == Some(epoch);
+        if is_next {
+            *last = epoch;
+        }
+        is_next
     }
 
     /// `range` is to be sent again, as far as it is still wanted.
@@ -210,12 +235,30 @@ mod tests {
     fn holes_and_blocks_the_receiver_has_are_skipped() {
         let mut queue = queue(&[3 * BLOCK + 7]);
         queue.push_hole(10, 20);
-        queue.have(0, 1, 1);
+        assert!(queue.have(0, 1, 1));
+        assert!(!queue.have(0, 3, 2), "there are 4 blocks");
         assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), Some((0..10, true)));
         assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), Some((30..BLOCK, true)));
         assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), Some((2 * BLOCK..3 * BLOCK + 7, true)));
         assert_eq!(queue.block_range(0, 3), Some(3 * BLOCK..3 * BLOCK + 7));
         assert_eq!(queue.block_range(0, 4), None);
+    }
+
+    //= proto.md#answer-records
+    //= type=test
+    //# one more than before
+    #[test]
+    fn a_block_is_asked_for_again_in_rising_epochs_and_only_while_its_entry_is_open() {
+        let mut queue = queue(&[10, 2 * BLOCK]);
+        assert!(!queue.ask_again(1, 2, 1), "no such block");
+        assert!(!queue.ask_again(1, 1, 2), "epoch 1 comes first");
+        for epoch in 1..=3 {
+            assert!(queue.ask_again(1, 1, epoch));
+            assert!(!queue.ask_again(1, 1, epoch), "told before");
+        }
+        assert!(!queue.ask_again(1, 1, 4));
+        assert!(queue.settle(1));
+        assert!(!queue.ask_again(1, 0, 1) && !queue.have(1, 0, 1));
     }
 
     #[test]

@@ -61,6 +61,9 @@ const REFUSED_TIMEOUT: Duration = Duration::from_secs(10);
 /// Something is sent at least this often (proto.md, "End").
 const KEEPALIVE: Duration = Duration::from_secs(1);
 
+/// Doublings of the probe timeout while credit alone holds the sender (proto.md, "Loss detection").
+const CREDIT_BACKOFF_MAX: u32 = 2;
+
 /// Manifest and digest bytes the sender holds at most before it takes no more entries.
 const STREAM_HELD_BYTES: u64 = 512 * 1_024;
 
@@ -517,7 +520,9 @@ impl Sender {
             return Some(self.last_sent + KEEPALIVE);
         }
         let timeout = self.rtt.probe_timeout(self.ack_delay_max);
-        let doubled = timeout.saturating_mul(1 << self.pto_backoff.min(16));
+        // Held by credit alone there is no sign of loss, and the ACK that ends it may be lost.
+        let backoff_max = if waiting { 16 } else { CREDIT_BACKOFF_MAX };
+        let doubled = timeout.saturating_mul(1 << self.pto_backoff.min(backoff_max));
         Some(self.last_sent + doubled.min(KEEPALIVE.max(timeout)))
     }
 

@@ -46,6 +46,8 @@ pub enum CloseCode {
     Internal,
     /// Open or keyed mode is required.
     Mode,
+    /// The receiver does not know the digest algorithm.
+    Digest,
 }
 
 impl<'a> Close<'a> {
@@ -75,6 +77,7 @@ impl CloseCode {
             Self::Timeout => 8,
             Self::Internal => 9,
             Self::Mode => 10,
+            Self::Digest => 11,
         }
     }
 
@@ -91,6 +94,7 @@ impl CloseCode {
             8 => Ok(Self::Timeout),
             9 => Ok(Self::Internal),
             10 => Ok(Self::Mode),
+            11 => Ok(Self::Digest),
             _ => Err(DecodeError::Invalid("CLOSE's code is unknown")),
         }
     }
@@ -110,6 +114,7 @@ impl fmt::Display for CloseCode {
             Self::Timeout => "timeout",
             Self::Internal => "internal",
             Self::Mode => "mode",
+            Self::Digest => "digest",
         })
     }
 }
@@ -128,10 +133,10 @@ mod tests {
     }
 
     #[test]
-    fn the_codes_are_the_numbers_0_to_10() {
+    fn the_codes_are_the_numbers_0_to_11() {
         for byte in 0..=255 {
             let code = CloseCode::from_byte(byte);
-            assert_eq!(code.is_ok(), byte <= 10);
+            assert_eq!(code.is_ok(), byte <= 11);
             assert!(code.is_err() || code.is_ok_and(|code| code.to_byte() == byte));
         }
         assert_eq!(CloseCode::Integrity.to_string(), "integrity");

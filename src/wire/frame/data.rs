@@ -6,7 +6,7 @@
 //! | payload | 20 | 1 or more |
 
 use super::super::codec::{Reader, u48_bytes};
-use super::super::limits::BODY_BYTES_MAX;
+use super::super::limits::SPACE_BYTES_MAX;
 use super::super::{DecodeError, Space};
 
 /// A chunk of a space.
@@ -30,7 +30,7 @@ impl<'a> Data<'a> {
         }
         //= proto.md#data
         //# offset + length MUST NOT exceed 2^48.
-        if offset.saturating_add(payload.len() as u64) > BODY_BYTES_MAX {
+        if offset.saturating_add(payload.len() as u64) > SPACE_BYTES_MAX {
             return Err(DecodeError::Invalid("a chunk ends above 2^48"));
         }
         Ok(Self { space, offset, payload })

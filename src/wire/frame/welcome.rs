@@ -16,7 +16,9 @@
 //! | proof | 86 | 16 |
 
 use super::super::codec::{Reader, Writer};
-use super::super::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, HEADER_BYTES, WELCOME_BYTES};
+use super::super::limits::{
+    CREDIT_MIN, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, HEADER_BYTES, WELCOME_BYTES,
+};
 use super::super::{DecodeError, DigestAlgorithm};
 use super::hello::{Mode, decode_connection};
 
@@ -41,7 +43,7 @@ pub struct Welcome {
     pub socket_bytes: u32,
     /// Largest datagram that the receiver takes.
     pub datagram_bytes_max: u32,
-    /// So many packets may be sent before the first ACK.
+    /// So many packets may be sent before the first ACK; 2 at least.
     pub credit: u32,
     /// An X25519 public key in keyed mode, zero in open mode.
     pub key_share: [u8; 32],
@@ -75,6 +77,9 @@ impl Welcome {
         let sizes = DATAGRAM_BYTES_MIN as u32..=DATAGRAM_BYTES_MAX as u32;
         if !sizes.contains(&welcome.datagram_bytes_max) {
             return Err(DecodeError::Invalid("WELCOME's largest datagram is out of range"));
+        }
+        if welcome.credit < CREDIT_MIN {
+            return Err(DecodeError::Invalid("WELCOME's credit is below 2"));
         }
         mode.check_secret(&welcome.key_share)?;
         mode.check_secret(&welcome.proof)?;
@@ -142,6 +147,18 @@ mod tests {
             packet[at] = value;
             let welcome = Welcome::decode(&packet[HEADER_BYTES..]);
             assert!(matches!(welcome, Err(DecodeError::Invalid(_))), "byte {at}: {welcome:?}");
+        }
+    }
+
+    //= proto.md#welcome
+    //= type=test
+    //# 2 at least
+    #[test]
+    fn a_welcome_that_allows_a_single_packet_is_dropped() {
+        for (credit, is_ok) in [(0, false), (1, false), (2, true)] {
+            let mut packet = literal();
+            packet[50..54].copy_from_slice(&[0, 0, 0, credit]);
+            assert_eq!(Welcome::decode(&packet[HEADER_BYTES..]).is_ok(), is_ok, "{credit}");
         }
     }
 
