@@ -2,18 +2,33 @@
 //!
 //! Pure: time comes in as `proto::Time`, chance as a seed. A `Link` is one direction of a network
 //! path and carries packets of any type; the bench's emulator drives it with real ones.
+//! A [`Simulation`] puts whole machines on both ends of such paths and checks what they do.
 
 mod disk;
+mod host;
 mod impairment;
 mod link;
+mod outcome;
 pub mod preset;
+mod receiving_host;
+mod sending_host;
 mod shaper;
+mod simulation;
+mod source;
+mod storage;
+mod trace;
+mod watch;
 
 pub use disk::{Disk, DiskCompletion, DiskConfig, DiskOutcome};
+pub use host::HostConfig;
 pub use impairment::{
     BurstLoss, Corrupting, Corruption, CorruptionKind, Direction, Duplication, Fate, Fates,
     Impairments, Jitter, JitterShape, LossCause, Reordering, TimeWindow,
 };
 pub use link::{Delivery, Link, LinkChange, LinkConfig, LinkCounters, LossCounters, NewValue};
+pub use outcome::{Outcome, TransferOutcome};
 pub use preset::Path;
 pub use shaper::{Policer, QueueLimit};
+pub use simulation::{ReceiverPlan, Simulation, TransferPlan};
+pub use source::{Decision, SimFile};
+pub use storage::Stored;

@@ -454,6 +454,16 @@ impl Sender {
         }
     }
 
+    /// Bytes of datagrams that are neither reported nor lost.
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.in_flight.bytes()
+    }
+
+    /// Bytes that the controller allows in flight.
+    pub fn window_bytes(&self) -> u64 {
+        self.controller.window_bytes()
+    }
+
     /// Bytes of memory held, for the simulation's bound.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Sender>()

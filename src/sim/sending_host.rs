@@ -1,0 +1,341 @@
+//! The shell of a simulated sender: reads a source, digests, fills packets.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::host::{HostConfig, Wake, charged_bytes};
+use super::impairment::mix;
+use super::source::SimFile;
+use crate::proto::{BodyRun, Sender, SenderConfig, SenderEvent, Time, Transmit};
+use crate::wire::{Entry, Flags, Identity, PacketNumber, Space, VoidReason, limits};
+
+/// What a link of the simulation carries.
+#[derive(Clone, Debug)]
+pub enum SimPacket {
+    /// A whole datagram.
+    Datagram(Vec<u8>),
+    /// DATA of the body without its bytes.
+    Body(BodyPacket),
+}
+
+/// DATA of the body of which only the place is simulated.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyPacket {
+    /// Its number.
+    pub number: PacketNumber,
+    /// Offset in the body.
+    pub offset: u64,
+    /// Payload.
+    pub bytes: u64,
+    /// It asks for an ACK.
+    pub ack_now: bool,
+    /// When its payload was read.
+    pub read_at: Time,
+}
+
+impl SimPacket {
+    /// Bytes of its datagram.
+    pub fn datagram_bytes(&self) -> usize {
+        match self {
+            SimPacket::Datagram(bytes) => bytes.len(),
+            SimPacket::Body(body) => body.bytes as usize + limits::DATA_HEADER_BYTES,
+        }
+    }
+}
+
+/// What the sender's shell keeps of an entry.
+#[derive(Clone, Copy, Debug, Default)]
+struct Announced {
+    start: u64,
+    settled: bool,
+    void: bool,
+}
+
+/// A sending process.
+#[derive(Debug)]
+pub struct SendingHost {
+    /// The machine.
+    pub machine: Sender,
+    /// Every event it has told.
+    pub events: Vec<SenderEvent>,
+    /// When it runs next.
+    pub wake: Wake,
+    /// Scheduling.
+    pub host: HostConfig,
+    /// When it was over.
+    pub finished_at: Option<Time>,
+    /// The most memory the machine held.
+    pub memory_bytes_max: usize,
+    files: Arc<[SimFile]>,
+    key: u64,
+    payload: bool,
+    dry_run: bool,
+    socket: VecDeque<Vec<u8>>,
+    socket_charged: u64,
+    announced: Vec<Announced>,
+    /// The next block to be digested.
+    cursor: (usize, u64),
+    ended: bool,
+    /// The walk has gone on for its turn and wants another one.
+    more_to_announce: bool,
+}
+
+/// The receive buffer of a sender's socket: Linux's default.
+const SOCKET_BYTES: u64 = 212_992;
+
+/// Entries announced in one turn.
+const ENTRIES_PER_TURN: usize = 256;
+
+/// What such a turn takes: about 0.5 us for the stat of a cached inode.
+const TURN_SPAN: Duration = Duration::from_micros(128);
+
+impl SendingHost {
+    /// A process that starts at `now` with these files.
+    pub fn new(
+        now: Time,
+        host: HostConfig,
+        config: SenderConfig,
+        files: Arc<[SimFile]>,
+        key: u64,
+        payload: bool,
+    ) -> SendingHost {
+        let mut seed = [0; 32];
+        seed.as_chunks_mut::<8>().0.iter_mut().zip(1..).for_each(|(bytes, index)| {
+            *bytes = mix(mix(key) ^ index).to_be_bytes();
+        });
+        let mut wake = Wake::default();
+        wake.by(now);
+        SendingHost {
+            dry_run: config.dry_run,
+            machine: Sender::new(now, config, seed),
+            events: Vec::new(),
+            wake,
+            host,
+            finished_at: None,
+            memory_bytes_max: 0,
+            files,
+            key,
+            payload,
+            socket: VecDeque::new(),
+            socket_charged: 0,
+            announced: Vec::new(),
+            cursor: (0, 0),
+            ended: false,
+            more_to_announce: false,
+        }
+    }
+
+    /// The key of an entry's content.
+    pub fn content_key(key: u64, entry: u32) -> u64 {
+        mix(key ^ u64::from(entry))
+    }
+
+    /// Whether the process has ended, by itself or not.
+    pub fn is_over(&self, now: Time) -> bool {
+        self.finished_at.is_some() || self.host.is_dead(now)
+    }
+
+    /// A datagram reaches the socket. False if it is full.
+    pub fn receive(&mut self, now: Time, datagram: Vec<u8>) -> bool {
+        let charge = charged_bytes(datagram.len());
+        if self.socket_charged + charge > SOCKET_BYTES {
+            return false;
+        }
+        self.socket_charged += charge;
+        self.socket.push_back(datagram);
+        self.wake.by(now + self.host.wake_latency);
+        true
+    }
+
+    /// The process runs: takes in what has come, announces entries.
+    pub fn run(&mut self, now: Time) {
+        self.wake.clear();
+        while let Some(datagram) = self.socket.pop_front() {
+            self.socket_charged -= charged_bytes(datagram.len());
+            self.machine.handle_datagram(now, &datagram);
+        }
+        self.machine.handle_timeout(now);
+        self.announce();
+    }
+
+    /// The machine's next event, acted upon.
+    pub fn next_event(&mut self, now: Time) -> Option<SenderEvent> {
+        let event = self.machine.poll_event()?;
+        match event {
+            SenderEvent::Settled { first_entry, entries, .. } => {
+                let first = first_entry as usize;
+                let settled = self.announced.iter_mut().skip(first).take(entries as usize);
+                settled.for_each(|entry| entry.settled = true);
+            }
+            SenderEvent::Failed { entry, .. } => self.announced[entry as usize].settled = true,
+            SenderEvent::Again { entry, block, epoch } => self.again(now, entry, block, epoch),
+            SenderEvent::Connected | SenderEvent::Finished { .. } | SenderEvent::Closed(_) => {}
+        }
+        self.events.push(event.clone());
+        Some(event)
+    }
+
+    /// The next packets, filled.
+    pub fn next_transmit(&mut self, now: Time) -> Option<Transmit> {
+        let transmit = self.machine.poll_transmit(now)?;
+        if let Transmit::Body(run) = &transmit
+            && run.is_new
+        {
+            self.digest_until(now, run.range.end);
+        }
+        Some(transmit)
+    }
+
+    /// After all is done: ends the manifest once all is read, and says when to run again.
+    pub fn settle(&mut self, now: Time) {
+        self.memory_bytes_max = self.memory_bytes_max.max(self.machine.memory_bytes());
+        if self.machine.is_closed() {
+            self.finished_at.get_or_insert(now);
+            return;
+        }
+        if let Some(at) = self.machine.poll_timeout(now) {
+            let late = if at <= now { Duration::ZERO } else { self.host.wake_latency };
+            self.wake.by(at.max(now) + late);
+        }
+        if std::mem::take(&mut self.more_to_announce) {
+            self.wake.by(now + TURN_SPAN);
+        }
+    }
+
+    fn announce(&mut self) {
+        for _ in 0..ENTRIES_PER_TURN {
+            let entry = self.announced.len();
+            let Some(file) = self.files.get(entry) else { break };
+            if !self.machine.wants_entries() {
+                return;
+            }
+            let (_, start) = self.machine.announced();
+            let number = self.machine.push_entry(&Entry {
+                kind: file.kind,
+                mode: 0o644,
+                mtime_seconds: 1,
+                mtime_nanos: 2,
+                size: file.size,
+                identity: Identity::default(),
+                path: &file.path(entry as u32),
+                target: file.target(),
+            });
+            assert_eq!(number as usize, entry, "entries are numbered in order");
+            for hole in &file.holes {
+                self.machine.push_hole(hole.start, hole.end - hole.start);
+            }
+            self.announced.push(Announced { start, ..Announced::default() });
+        }
+        if self.announced.len() < self.files.len() {
+            self.more_to_announce = true;
+        }
+    }
+
+    /// Ends the manifest once every file is announced and read. True if it did so now.
+    pub fn end_manifest(&mut self, now: Time) -> bool {
+        let all_read =
+            self.announced.len() == self.files.len() && self.machine.unsent_body_bytes() == 0;
+        if self.ended || !all_read {
+            return false;
+        }
+        if !self.dry_run {
+            self.digest_until(now, u64::MAX);
+        }
+        self.machine.finish_manifest();
+        self.ended = true;
+        true
+    }
+
+    /// New body up to `end` was read: digests the blocks that are complete by it.
+    fn digest_until(&mut self, now: Time, end: u64) {
+        let files = Arc::clone(&self.files);
+        while let Some(announced) = self.announced.get(self.cursor.0).copied() {
+            let (entry, block) = self.cursor;
+            let file = &files[entry];
+            if announced.settled || announced.void || block >= file.blocks() {
+                self.cursor = (entry + 1, 0);
+                continue;
+            }
+            let range = file.block_range(block);
+            if let Some(data) = file.data_ranges(range).last() {
+                if announced.start + data.end > end {
+                    return;
+                }
+                self.digest_block(now, entry, block);
+            }
+            self.cursor.1 += 1;
+        }
+    }
+
+    fn digest_block(&mut self, now: Time, entry: usize, block: u64) {
+        let files = Arc::clone(&self.files);
+        let file = &files[entry];
+        let is_last = block + 1 == file.blocks();
+        let changed = file.is_changed(now);
+        if let Some(reason) = file.void.or((is_last && changed).then_some(VoidReason::Changed)) {
+            self.void(entry, reason);
+            return;
+        }
+        let algorithm = self.machine.digest_algorithm();
+        let key = SendingHost::content_key(self.key, entry as u32);
+        let digest = file.block_digest(key, changed, block, algorithm, self.payload);
+        self.machine.push_digest(entry as u32, block as u32, digest);
+    }
+
+    fn void(&mut self, entry: usize, reason: VoidReason) {
+        if !self.announced[entry].void {
+            self.announced[entry].void = true;
+            self.machine.push_void(entry as u32, reason);
+        }
+    }
+
+    fn again(&mut self, now: Time, entry: u32, block: u32, epoch: u8) {
+        let files = Arc::clone(&self.files);
+        let file = &files[entry as usize];
+        if file.is_changed(now) {
+            return self.void(entry as usize, VoidReason::Changed);
+        }
+        let algorithm = self.machine.digest_algorithm();
+        let key = SendingHost::content_key(self.key, entry);
+        let digest = file.block_digest(key, false, u64::from(block), algorithm, self.payload);
+        self.machine.resend_block(entry, block, epoch, digest);
+    }
+
+    /// The packets of a run, with their bytes if payload is simulated.
+    pub fn fill(&self, now: Time, run: &BodyRun) -> Vec<SimPacket> {
+        let packets = run.packets();
+        let packet = |index: u64| {
+            let offset = run.range.start + index * run.payload_bytes;
+            let bytes = run.payload_bytes.min(run.range.end - offset);
+            let number = PacketNumber(run.first.0 + index);
+            let ack_now = run.ack_now && index + 1 == packets;
+            if !self.payload {
+                let read_at = now;
+                return SimPacket::Body(BodyPacket { number, offset, bytes, ack_now, read_at });
+            }
+            let mut datagram = vec![0; limits::DATA_HEADER_BYTES + bytes as usize];
+            self.read_body(now, offset, &mut datagram[limits::DATA_HEADER_BYTES..]);
+            let sealer = self.machine.sealer();
+            sealer.seal_data(number, Flags { ack_now }, Space::Body, offset, &mut datagram);
+            SimPacket::Datagram(datagram)
+        };
+        (0..packets).map(packet).collect()
+    }
+
+    /// Reads the body from `offset` on, across files.
+    fn read_body(&self, now: Time, offset: u64, out: &mut [u8]) {
+        let mut filled = 0;
+        let mut entry = self.announced.partition_point(|entry| entry.start <= offset) - 1;
+        while filled < out.len() {
+            let (file, start) = (&self.files[entry], self.announced[entry].start);
+            let position = offset + filled as u64 - start;
+            let bytes = (file.size.saturating_sub(position)).min((out.len() - filled) as u64);
+            let part = &mut out[filled..filled + bytes as usize];
+            let key = SendingHost::content_key(self.key, entry as u32);
+            file.read(key, file.is_changed(now), position, part);
+            filled += bytes as usize;
+            entry += 1;
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The files of a simulated sender: their content by a seed, and what is wrong with them.
+//!
+//! Content is either real bytes (small transfers, compared byte for byte) or only its version,
+//! so that a transfer of any size costs nothing.
+
+use std::ops::Range;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::impairment::mix;
+use crate::proto::Time;
+use crate::wire::{Digest, DigestAlgorithm, EntryKind, RefuseCode, VoidReason, limits};
+
+/// What the receiver's shell decides on an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Decision {
+    /// It takes it and commits it.
+    #[default]
+    Take,
+    /// It is there already, equal.
+    Present,
+    /// It will not store it.
+    Refuse(RefuseCode),
+    /// It takes it, and the commit fails.
+    FailCommit(RefuseCode),
+}
+
+/// One entry of a simulated source.
+#[derive(Clone, Debug)]
+pub struct SimFile {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Bytes of a file.
+    pub size: u64,
+    /// Ranges without data, ascending and apart from each other.
+    pub holes: Vec<Range<u64>>,
+    /// From then on reading gives other content, and the file's identity is another.
+    pub changes_at: Option<Time>,
+    /// When its first block is read, the source finds this.
+    pub void: Option<VoidReason>,
+    /// What the receiver decides.
+    pub decision: Decision,
+    /// Blocks that the receiver's memory damages before it compares them, and how often.
+    pub damaged_blocks: Vec<(u32, u32)>,
+}
+
+impl SimFile {
+    /// A dense file.
+    pub fn new(size: u64) -> SimFile {
+        SimFile {
+            kind: EntryKind::File,
+            size,
+            holes: Vec::new(),
+            changes_at: None,
+            void: None,
+            decision: Decision::Take,
+            damaged_blocks: Vec::new(),
+        }
+    }
+
+    /// A directory.
+    pub fn directory() -> SimFile {
+        SimFile { kind: EntryKind::Directory, ..SimFile::new(0) }
+    }
+
+    /// A file with ranges that hold no data.
+    pub fn sparse(size: u64, holes: Vec<Range<u64>>) -> SimFile {
+        SimFile { holes, ..SimFile::new(size) }
+    }
+
+    /// Its path as the entry of this number.
+    pub fn path(&self, entry: u32) -> Vec<u8> {
+        format!("entry {entry}").into_bytes()
+    }
+
+    /// The text of a link; empty for others.
+    pub fn target(&self) -> &'static [u8] {
+        match self.kind {
+            EntryKind::Symlink => b"target",
+            EntryKind::File | EntryKind::Directory => b"",
+        }
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> u64 {
+        self.size.div_ceil(limits::BLOCK_BYTES)
+    }
+
+    /// The range of a block in the file.
+    pub fn block_range(&self, block: u64) -> Range<u64> {
+        let start = block * limits::BLOCK_BYTES;
+        start..(start + limits::BLOCK_BYTES).min(self.size)
+    }
+
+    /// The parts of `range` that are data.
+    pub fn data_ranges(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let mut parts = Vec::new();
+        let mut start = range.start;
+        for hole in self.holes.iter().filter(|hole| hole.end > range.start) {
+            if hole.start >= range.end {
+                break;
+            }
+            if hole.start > start {
+                parts.push(start..hole.start);
+            }
+            start = start.max(hole.end);
+        }
+        if start < range.end {
+            parts.push(start..range.end);
+        }
+        parts
+    }
+
+    /// Bytes of data.
+    pub fn data_bytes(&self) -> u64 {
+        self.data_ranges(0..self.size).iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// Whether a read at `now` gives the changed content.
+    pub fn is_changed(&self, now: Time) -> bool {
+        self.changes_at.is_some_and(|at| now >= at)
+    }
+
+    /// Fills `out` with the file's bytes from `offset` on; `key` tells files apart.
+    pub fn read(&self, key: u64, changed: bool, offset: u64, out: &mut [u8]) {
+        let key = mix(key ^ u64::from(changed) << 63);
+        for (position, byte) in (offset..).zip(out.iter_mut()) {
+            *byte = (mix(key ^ (position / 8)) >> (8 * (position % 8))) as u8;
+        }
+        for hole in &self.holes {
+            let start = hole.start.clamp(offset, offset + out.len() as u64) - offset;
+            let end = hole.end.clamp(offset, offset + out.len() as u64) - offset;
+            out[start as usize..end as usize].fill(0);
+        }
+    }
+
+    /// The digest of a block, of real bytes or of the version alone.
+    pub fn block_digest(
+        &self,
+        key: u64,
+        changed: bool,
+        block: u64,
+        algorithm: DigestAlgorithm,
+        payload: bool,
+    ) -> Digest {
+        if payload {
+            let range = self.block_range(block);
+            let mut bytes = vec![0; (range.end - range.start) as usize];
+            self.read(key, changed, range.start, &mut bytes);
+            digest_of(&bytes, algorithm)
+        } else {
+            let tag = mix(mix(key ^ u64::from(changed) << 63) ^ block);
+            digest_of(&tag.to_be_bytes(), algorithm)
+        }
+    }
+}
+
+/// The digest of some bytes. (That of a block in a larger file is another one with BLAKE3, but
+/// both ends of a simulation agree on this.)
+pub fn digest_of(bytes: &[u8], algorithm: DigestAlgorithm) -> Digest {
+    match algorithm {
+        DigestAlgorithm::None => Digest::NONE,
+        DigestAlgorithm::Xxh3 => Digest::from(xxh3_128(bytes).to_be_bytes()),
+        DigestAlgorithm::Blake3 => Digest::from(*blake3::hash(bytes).as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_in_pieces_gives_the_same_bytes_and_holes_are_zeros() {
+        let file = SimFile::sparse(100, vec![10..20, 90..100]);
+        let mut whole = [1; 100];
+        file.read(7, false, 0, &mut whole);
+        let mut piece = [1; 33];
+        file.read(7, false, 5, &mut piece);
+        assert_eq!(piece, whole[5..38]);
+        assert_eq!(whole[10..20], [0; 10]);
+        assert_eq!(whole[90..], [0; 10]);
+        assert_eq!(file.data_ranges(0..100), [0..10, 20..90]);
+        assert_eq!(file.data_ranges(12..18), []);
+        assert_eq!(file.data_bytes(), 80);
+        let mut changed = [1; 100];
+        file.read(7, true, 0, &mut changed);
+        assert_ne!(changed, whole);
+    }
+}

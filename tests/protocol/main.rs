@@ -1,0 +1,10 @@
+//! proto.md as tests, over the simulation: one module per section.
+
+// Handshake: HELLO, WELCOME, START under loss; the cookie; who is not there.
+mod handshake;
+
+/// 1 KiB.
+pub const KIB: u64 = 1 << 10;
+
+/// 1 MiB.
+pub const MIB: u64 = 1 << 20;
