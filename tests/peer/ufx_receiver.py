@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import socket
+import stat
 import tempfile
 import time
 
@@ -43,7 +44,7 @@ class Receiver:
         self.work = tempfile.mkdtemp(prefix=".ufx-peer-", dir=folder)
         self.clock = now()
         # Numbers
-        self.number = 1  # WELCOME was 0
+        self.number = 0
         self.largest, self.largest_at, self.seen, self.held = -1, now(), set(), set()
         self.received_packets = self.received_bytes = self.duplicates = 0
         self.unreported, self.first_unreported = 0, None
@@ -51,6 +52,7 @@ class Receiver:
         # Spaces
         self.manifest, self.manifest_at = Stream(), 0
         self.digests, self.digests_at = Stream(), 0
+        self.first_digests = bytearray()  # of epoch 0: what END's digest is over
         self.answers, self.answers_acked, self.answers_sent = bytearray(), 0, 0
         self.answers_time, self.answers_wait = now(), 0.0
         self.written, self.datagram_bytes = 0, 1472
@@ -97,9 +99,8 @@ class Receiver:
         if packet.name == "close":
             self.closed = fields
         elif packet.name == "probe":
-            self.srtt = fields["srtt_us"] / 1e6
-            wire.need(fields["answers"] <= self.answers_sent, "answers that were not sent")
-            if fields["answers"] > self.answers_acked:
+            self.srtt = fields["srtt_us"] / 1e6 or self.srtt
+            if self.answers_acked < fields["answers"] <= self.answers_sent:
                 self.answers_acked, self.answers_wait = fields["answers"], 0.0
         elif packet.name == "data":
             return self.take_data(fields["space"], fields["offset"], fields["payload"])
@@ -196,7 +197,7 @@ class Receiver:
 
     def take_entry(self, fields):
         wire.need(self.end is None, "ENTRY after END")
-        wire.need(self.body_bytes + fields["size"] <= wire.SPACE_END, "sum of sizes")
+        wire.need(self.body_bytes + fields["size"] <= wire.BODY_MAX, "sum of sizes")
         entry = Entry(len(self.entries), fields, self.body_bytes)
         self.entries.append(entry)
         self.starts.append(entry.start)
@@ -217,8 +218,7 @@ class Receiver:
                 self.settle(entry, "refused", NAME, "its directory is not there")
                 return
         if entry.path in self.pending_paths or os.path.lexists(final):
-            folder = os.path.isdir(final) and not os.path.islink(final)
-            if kind == 2 and folder and entry.path not in self.pending_paths:
+            if entry.path not in self.pending_paths and self.is_equal(entry, final):
                 self.settle(entry, "present")
             else:
                 self.settle(entry, "refused", EXISTS, "")
@@ -243,25 +243,49 @@ class Receiver:
             self.settle(entry, "committed")
 
     @staticmethod
+    def is_equal(entry, final):
+        """What PRESENT means."""
+        status, fields = os.lstat(final), entry.fields
+        if fields["type"] == 2:
+            return stat.S_ISDIR(status.st_mode)
+        if fields["type"] == 3:
+            return (stat.S_ISLNK(status.st_mode)
+                    and os.readlink(os.fsencode(final)) == fields["target"])
+        return (stat.S_ISREG(status.st_mode) and status.st_size == entry.size
+                and status.st_mtime_ns == times(fields))
+
+    @staticmethod
     def leaves(path, target):
-        joined = os.path.normpath(os.path.join(os.path.dirname(path), target))
-        return os.path.isabs(target) or joined == ".." or joined.startswith("../")
+        parts = [part for part in target.split("/") if part not in ("", ".")]
+        climbs = parts.count("..")
+        return (target.startswith("/") or parts[:climbs] != [".."] * climbs
+                or climbs > max(len(path.split("/")) - 2, 0))
 
     def read_digests(self):
         while True:
             ready = memoryview(self.digests.data)[:self.digests.ready]
             found = wire.next_digest(ready, self.digests_at, self.algorithm)
             ready.release()
-            if found is None or found[0]["entry"] >= len(self.entries):
+            if found is None:
+                return
+            fields, start = found[0], self.digests_at
+            if fields["entry"] >= len(self.entries):
+                wire.need(self.end is None, "digest record of an unknown entry")
                 return  # a record that comes before its ENTRY waits
-            fields, self.digests_at = found
+            self.digests_at = found[1]
+            if fields["epoch"] == 0:
+                self.first_digests += self.digests.data[start:self.digests_at]
             entry, block = self.entries[fields["entry"]], fields["block"]
+            if entry.settled:
+                continue
             wire.need(block < (entry.size + BLOCK - 1) // BLOCK, "digest record's block")
             wire.need(self.end is None or self.digests_at <= self.end["digests_bytes"]
                       or fields["epoch"] > 0, "late record of epoch 0")
-            entry.records[block] = (fields["epoch"], fields["digest"])
-            self.check_block(entry, block)
-            self.maybe_commit(entry)
+            epoch = entry.epochs.get(block, 0)
+            if fields["epoch"] == epoch and entry.records.get(block, (-1,))[0] != epoch:
+                entry.records[block] = (epoch, fields["digest"])
+                self.check_block(entry, block)
+                self.maybe_commit(entry)
 
     # Blocks and files
 
@@ -279,7 +303,7 @@ class Receiver:
             return
         if digest(self.algorithm, os.pread(entry.temporary, end - start, start)) == record[1]:
             entry.verified.add(block)
-        elif epoch + 1 == wire.EPOCHS:
+        elif epoch == wire.EPOCH_MAX:
             self.fail(entry, CHANGED, "")
         else:
             entry.epochs[block] = epoch + 1
@@ -329,10 +353,10 @@ class Receiver:
         """Sends answer END once everything is settled."""
         if self.end is None or self.ended_at is not None:
             return
-        if self.digests.ready < self.end["digests_bytes"]:
+        if self.digests_at < self.end["digests_bytes"]:
             return
         value = end_digest(self.algorithm, self.manifest.data[:self.end_at],
-                           self.digests.data[:self.end["digests_bytes"]])
+                           self.first_digests)
         if value != self.end["digest"]:
             raise Failure("END's digest differs", 7)
         if not all(entry.settled for entry in self.entries):
@@ -364,7 +388,7 @@ class Receiver:
             "max_number": self.largest + QUEUE,
             "max_manifest": min(wire.SPACE_END - 1, self.manifest_at + STREAM_WINDOW),
             "max_digests": min(wire.SPACE_END - 1, self.digests_at + STREAM_WINDOW),
-            "max_body": wire.SPACE_END - 1, "written": self.written,
+            "max_body": wire.BODY_MAX, "written": self.written,
             "datagram_bytes": self.datagram_bytes, "limit": 1, "base": base,
             "bitmap": bits.to_bytes(8 * words, "little")}))
         self.unreported, self.first_unreported = 0, None
@@ -386,7 +410,9 @@ class Receiver:
             self.answers_time = now()
 
     def close(self, code, text):
-        self.send("close", 0, wire.pack("close", {"code": code, "text": text.encode()[:255]}))
+        frame = wire.pack("close", {"code": code, "text": text.encode()[:255]})
+        self.send("close", 0, frame)
+        self.send("close", 0, frame)
 
     # The loop
 
@@ -457,7 +483,7 @@ class Door:
         elif hello["mode"] != 0:
             refusal = (10, b"open mode only")
         elif hello["digest"] == 2:
-            refusal = (10, b"BLAKE3 is not known here")
+            refusal = (11, b"BLAKE3 is not known here")
         if refusal:
             name, fields = "close", {"code": refusal[0], "text": refusal[1]}
         datagram = wire.seal(TYPES[name], 0, hello["connection"], 0, hello["seed"],

@@ -72,6 +72,7 @@ class Sender:
         self.sock, self.algorithm, self.dry_run = sock, algorithm, dry_run
         self.entries, self.starts, self.body_bytes = [], [], 0
         self.spaces = {"manifest": bytearray(), "digests": bytearray()}
+        self.first_digests = bytearray()  # of epoch 0: what END's digest is over
         self.queue = {"manifest": [], "digests": [], "body": []}  # heaps of (offset, length)
         self.open_file = (None, None)
         for path, name in walk(paths):
@@ -133,11 +134,11 @@ class Sender:
                 if block not in entry.skip_blocks:
                     self.read_block(number, entry, block, 0)
                 yield
-        ends = self.spaces["manifest"], self.spaces["digests"]
-        value = end_digest(self.algorithm, *ends)
+        value = end_digest(self.algorithm, self.spaces["manifest"], self.first_digests)
         self.append("manifest", wire.record("record_end", entries=len(self.entries),
                                             body_bytes=self.body_bytes,
-                                            digests_bytes=len(ends[1]), digest=value))
+                                            digests_bytes=len(self.spaces["digests"]),
+                                            digest=value))
 
     def read_block(self, number, entry, block, epoch):
         start, end = block_range(entry.size, block)
@@ -150,8 +151,11 @@ class Sender:
         for a, b in data_ranges:
             for at in range(a, b, 1452):
                 heapq.heappush(self.queue["body"], (entry.start + at, min(1452, b - at)))
-        self.append("digests", wire.record("record_digest", entry=number, block=block, epoch=epoch,
-                                           digest=digest(self.algorithm, content)))
+        record = wire.record("record_digest", entry=number, block=block, epoch=epoch,
+                             digest=digest(self.algorithm, content))
+        self.append("digests", record)
+        if epoch == 0:
+            self.first_digests += record
 
     @staticmethod
     def data_ranges(entry, start, end):
@@ -260,20 +264,20 @@ class Sender:
                   "key_share": bytes(32), "zeros": wire.HELLO_BYTES - HELLO_END}
         self.hello = wire.pack("hello", fields)
         hello = wire.seal(TYPES["hello"], 0, 0, 0, 0, self.hello)
-        start, times, sent_at = now(), list(HELLO_TIMES), 0.0
+        start, times, self.hellos = now(), list(HELLO_TIMES), 0
         while now() - start < (2.0 if self.sock.refused else PATIENCE):
             if times[0] <= now() - start:
                 self.sock.send(hello)
-                sent_at = now()
+                self.hellos += 1
                 times.pop(0)
                 if not times:
                     times.append(now() - start + 0.3 + 0.05 * self.sock.random.random())
             got = self.sock.receive(min(0.02, max(0, times[0] - (now() - start))))
-            if got and self.welcomed(got[0], fields, sent_at):
+            if got and self.welcomed(got[0], fields, start):
                 return
         raise Failure("no answer")
 
-    def welcomed(self, datagram, hello, sent_at):
+    def welcomed(self, datagram, hello, start):
         try:
             packet = wire.open_packet(datagram, self.own_seed, 0, wire.TO_SENDER)
             wire.need(packet.connection == self.own_connection, "connection")
@@ -288,9 +292,9 @@ class Sender:
         self.connection, self.seed = answer["connection"], answer["seed"]
         self.max_number = answer["credit"] - 1
         self.max_offset = {"manifest": STREAM_CREDIT, "digests": STREAM_CREDIT,
-                           "body": wire.SPACE_END}
-        self.srtt = now() - sent_at
-        self.rttvar = self.srtt / 2
+                           "body": wire.BODY_MAX}
+        if self.hellos == 1:  # of several nobody knows which one was answered
+            self.sample_rtt(now() - start)
         self.heard = now()
         return True
 
@@ -325,7 +329,7 @@ class Sender:
                     if n >= ack["base"] and bits >> (n - ack["base"]) & 1]
         if not reported:
             return
-        if ack["largest"] > self.largest and ack["largest"] in self.in_flight:
+        if ack["largest"] in self.in_flight and ack["largest"] in reported:
             self.sample_rtt(now() - self.in_flight[ack["largest"]][0] - ack["delay_us"] / 1e6)
         self.largest = max(self.largest, ack["largest"])
         self.pto_count = 0
@@ -340,11 +344,15 @@ class Sender:
 
     def sample_rtt(self, sample):
         self.latest_rtt = sample = max(sample, 1e-6)
+        if self.srtt is None:
+            self.srtt, self.rttvar = sample, sample / 2
+            return
         self.rttvar += (abs(self.srtt - sample) - self.rttvar) / 4
         self.srtt += (sample - self.srtt) / 8
 
     def find_lost(self, newest):
-        patience = max(self.srtt, self.latest_rtt) + max(self.srtt / 4, 0.0002)
+        srtt = self.srtt or 0.0
+        patience = max(srtt, self.latest_rtt) + max(srtt / 4, 0.0002)
         for number, (sent, content, _) in list(self.in_flight.items()):
             if number < newest and (newest - number >= 8 or now() - sent > patience):
                 del self.in_flight[number]
@@ -371,17 +379,21 @@ class Sender:
     def take_answer(self, name, answer):
         first = answer.get("entry", answer.get("first_entry", 0))
         count = answer.get("entries", 1)
-        wire.need(name == "end" or first + count <= len(self.entries), "answer's entry")
+        if name != "end":
+            wire.need(first + count <= len(self.entries), "answer's entry")
+            wire.need(all(entry.outcome is None for entry in self.entries[first:first + count]),
+                      "entry settled before")
+        wire.need(name != ("committed" if self.dry_run else "take"), "answer of the other mode")
         if name == "end":
             self.end = answer
         elif name == "have":
             blocks = range(answer["first_block"], answer["first_block"] + answer["blocks"])
+            wire.need(blocks.stop <= (self.entries[first].size + BLOCK - 1) // BLOCK, "HAVE")
             self.entries[first].skip_blocks.update(blocks)
         elif name == "again":
             self.read_again(first, answer["block"], answer["epoch"])
         else:
             for number in range(first, first + count):
-                wire.need(self.entries[number].outcome is None, "entry settled twice")
                 self.entries[number].outcome = name
                 if name in ("refused", "failed"):
                     log(name, os.fsdecode(self.entries[number].name), answer["code"],
@@ -407,10 +419,11 @@ class Sender:
     # The loop
 
     def pto(self):
-        base = self.srtt + max(4 * self.rttvar, 0.0002) + 0.005
-        if not self.heard_transfer:
-            base = max(base, 0.02)
-        return min(1.0, max(base, 0.001) * 2 ** min(self.pto_count, 12))
+        base = 0.02
+        if self.srtt is not None:
+            base = max(self.srtt + max(4 * self.rttvar, 0.0002) + 0.005, 0.001)
+        doublings = 12 if self.in_flight or not self.heard_transfer else 2  # credit alone holds
+        return min(max(1.0, base), base * 2 ** min(self.pto_count, doublings))
 
     def probe_timeout(self):
         self.pto_count += 1
@@ -446,7 +459,8 @@ class Sender:
             if self.probe_soon:
                 self.probe_soon = False
                 self.send_probe(0)
-            waiting = self.in_flight or not self.heard_transfer
+            held = self.number > self.max_number and any(self.queue.values())
+            waiting = self.in_flight or not self.heard_transfer or held
             if waiting and now() >= self.timer_from + self.pto():
                 self.probe_timeout()
             elif now() - self.last_sent > 1:
