@@ -87,6 +87,11 @@ impl Console {
         })
     }
 
+    /// Whether standard output carries JSON only.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Ends a transfer: names what was skipped and what failed, then says the summary or the
     /// error, then prints the JSON object if it was asked for. Returns the exit code.
     pub fn finish(&self, mut report: Report, failure: Option<&Failure>) -> Exit {

@@ -1,21 +1,131 @@
 //! `ufx recv`: from options to reports. Leaves the transfers themselves to `io`.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use super::args::RecvArguments;
 use super::exit::{Exit, Failure};
 use super::options::{self, RecvOptions};
-use super::output::Console;
-use crate::io::report::{Operation, Outcome, Report};
+use super::output::{self, Console};
+use super::progress::Progress;
+use super::signals::Signals;
+use crate::io::confine::Root;
+use crate::io::recv::{Ended, RecvError, RecvRequest, Watcher, receive, socket_options};
+use crate::io::report::{Counters, Operation, Outcome, Report};
+use crate::io::send::Stop;
+use crate::proto;
 
 /// Runs `ufx recv`.
 pub fn run(typed: &RecvArguments) -> Exit {
     let console = options::console(&typed.common);
-    let report = Report::new(Operation::Recv);
-    let result = RecvOptions::resolve(typed).and_then(|options| serve(&options, &console));
-    console.finish(report, result.as_ref().err())
+    match RecvOptions::resolve(typed).and_then(|options| serve(&options, &console)) {
+        Ok(exit) => exit,
+        Err(failure) => console.finish(Report::new(Operation::Recv), Some(&failure)),
+    }
 }
 
 /// Receives until told to stop.
-fn serve(options: &RecvOptions, console: &Console) -> Result<(), Failure> {
-    console.detail(&format!("receiving into {:?}", options.dir));
-    Err(Failure::new(Outcome::Failed, "recv", "this build cannot transfer anything yet"))
+fn serve(options: &RecvOptions, console: &Console) -> Result<Exit, Failure> {
+    let root = Root::create(&options.dir)
+        .map_err(|error| Failure::new(Outcome::LocalFile, "--dir", error.to_string()))?;
+    let signals = Signals::install()
+        .map_err(|error| Failure::new(Outcome::Failed, "signals", error.to_string()))?;
+    let request = RecvRequest {
+        root: Arc::new(root),
+        bind: options.bind,
+        port: options.port,
+        once: options.once,
+        allow: options.allow.clone(),
+        fsync: options.fsync,
+        socket: socket_options(options.buffer_bytes, options.offload),
+        timeout: options.timeout,
+    };
+    let counters = Arc::new(Counters::default());
+    let (progress, shown) = Progress::start(console, Operation::Recv, Arc::clone(&counters));
+    let stop = Stop { flag: signals.flag(), wake: signals.wake() };
+    let mut watch = Watch { console: &shown, signals: &signals, options, last_exit: Exit::Success };
+    let ended = receive(&request, &counters, &stop, &mut watch);
+    let last_exit = watch.last_exit;
+    drop(progress);
+    match ended {
+        Ok(Ended::Once) => Ok(last_exit),
+        Ok(Ended::Idle) => Ok(Exit::Success),
+        Ok(Ended::Cut) => Ok(signals.outcome().map_or(Exit::Interrupted, Exit::from)),
+        Err(error) => Err(listen_failure(&error, options)),
+    }
+}
+
+/// Tells the user what happens.
+struct Watch<'a> {
+    console: &'a Console,
+    signals: &'a Signals,
+    options: &'a RecvOptions,
+    last_exit: Exit,
+}
+
+impl Watcher for Watch<'_> {
+    fn listening(&mut self, address: SocketAddr, receive_buffer_bytes: usize) {
+        let dir = output::escape_name(self.options.dir.as_os_str().as_encoded_bytes());
+        self.console.say(&format!(
+            "receiving into {dir} on port {}/udp, open to local networks",
+            address.port()
+        ));
+        self.console.detail(&format!(
+            "listening on {address}, the kernel granted {} of socket buffer",
+            output::bytes(receive_buffer_bytes as u64)
+        ));
+    }
+
+    fn turned_away(&mut self, peer: SocketAddr) {
+        self.console.detail(&format!("turned {peer} away: not a local network, see --allow"));
+    }
+
+    fn began(&mut self, peer: SocketAddr) {
+        self.console.detail(&format!("{peer} begins to send"));
+    }
+
+    fn ended(&mut self, report: Report, result: Result<(), RecvError>) {
+        let failure = result.err().map(|error| failure(&error, &report, self.signals));
+        self.last_exit = self.console.finish(report, failure.as_ref());
+    }
+}
+
+fn failure(error: &RecvError, report: &Report, signals: &Signals) -> Failure {
+    let peer = report.peer.clone().unwrap_or_else(|| "the sender".into());
+    let outcome = match error {
+        RecvError::Interrupted => signals.outcome().unwrap_or(Outcome::Interrupted),
+        _ => error.outcome(),
+    };
+    let failure = match error {
+        RecvError::Ended(proto::Error::Silence { .. }) => {
+            Failure::new(outcome, peer, format!("was lost: {}", plain(error)))
+        }
+        RecvError::Interrupted => {
+            Failure::new(outcome, "interrupted", format!("the transfer from {peer} was cut"))
+        }
+        _ => Failure::new(outcome, peer, plain(error)),
+    };
+    match error {
+        RecvError::Partial { .. } | RecvError::Refused => {
+            failure.advise("the reasons are named above")
+        }
+        RecvError::Integrity => failure.advise("check memory and disks on both sides"),
+        _ => failure.advise("the sender may run the same command again"),
+    }
+}
+
+fn plain(error: &RecvError) -> String {
+    error.to_string()
+}
+
+fn listen_failure(error: &RecvError, options: &RecvOptions) -> Failure {
+    let failure = Failure::new(error.outcome(), "recv", error.to_string());
+    match error {
+        RecvError::Socket(socket) if socket.is_address_in_use() => {
+            let why = format!("another program has port {}/udp", options.port);
+            Failure::new(Outcome::Failed, "recv", why)
+                .advise("is \"ufx recv\" running already? else choose another --port")
+        }
+        _ => failure,
+    }
 }

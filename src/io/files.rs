@@ -8,7 +8,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{
+    AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat,
+};
 use rustix::io::Errno;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -163,6 +165,13 @@ impl TempFile {
             }
         }
         Ok(())
+    }
+
+    /// Gives back the blocks of a range that turned out to have no data. Where the file system
+    /// cannot, the range keeps its blocks; it reads as zeros either way.
+    pub fn punch_hole(&self, offset: u64, bytes: u64) {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let _ = rustix::fs::fallocate(&self.file, flags, offset, bytes);
     }
 
     /// Reads back what was written from byte `offset` on, filling `buffer`. Bytes that were

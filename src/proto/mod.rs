@@ -44,7 +44,7 @@ pub use error::Error;
 pub use event::{Outcome, ReceivedEntry, ReceiverEvent, SenderEvent};
 pub use handshake::{Accepted, Admission};
 pub use range_set::{Gaps, RangeSet};
-pub use receiver::{Place, ReceivedRun, Receiver};
+pub use receiver::{Place, Progress, ReceivedRun, Receiver};
 pub use sender::congestion::Algorithm;
 pub use sender::{BodyRun, Sender, Transmit};
 pub use stats::{Held, HeldTimes, ReceiverStats, SenderStats};

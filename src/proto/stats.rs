@@ -63,7 +63,9 @@ pub struct SenderStats {
     pub body_bytes_new: u64,
     /// ACKs taken in.
     pub acks: u64,
-    /// Bytes of the receiver's datagrams.
+    /// Packets of the receiver.
+    pub packets_received: u64,
+    /// Bytes of their datagrams.
     pub datagram_bytes_received: u64,
     /// Probe timeouts.
     pub probe_timeouts: u64,
@@ -98,7 +100,9 @@ pub struct ReceiverStats {
     pub unplaced: u64,
     /// Datagrams that were no valid packets of this transfer.
     pub invalid: u64,
-    /// ACKs sent.
+    /// Packets sent.
+    pub packets_sent: u64,
+    /// Of these, ACKs.
     pub acks: u64,
     /// Bytes of all datagrams sent.
     pub datagram_bytes_sent: u64,

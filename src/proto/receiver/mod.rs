@@ -58,6 +58,19 @@ pub struct ReceivedRun {
     pub ack_now: bool,
 }
 
+/// How far a transfer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Body bytes that are in files.
+    pub written: u64,
+    /// Length of the body as far as the manifest is known.
+    pub body_bytes: u64,
+    /// Entries whose outcome is decided.
+    pub settled: u32,
+    /// Entries in the manifest so far.
+    pub entries: u32,
+}
+
 /// Where the machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -227,6 +240,17 @@ impl Receiver {
     /// A datagram that could not be opened came to this transfer's socket.
     pub fn handle_invalid(&mut self) {
         self.stats.invalid += 1;
+    }
+
+    /// A packet came that asks for an ACK, but the shell had nowhere to keep its content.
+    pub fn handle_unplaced(&mut self, now: Time) {
+        self.heard(now, 0, 0, true);
+        self.stats.unplaced += 1;
+    }
+
+    /// The largest datagram that came: credit is stated for it.
+    pub fn datagram_bytes(&self) -> usize {
+        self.credit.datagram_bytes()
     }
 
     /// Any packet but DATA of the body.
@@ -505,6 +529,16 @@ impl Receiver {
     /// When something of the sender was heard last.
     pub fn last_heard(&self) -> Time {
         self.last_heard
+    }
+
+    /// What progress shows.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            written: self.stats.written,
+            body_bytes: self.body.body_end(),
+            settled: self.body.entries() - self.body.unsettled(),
+            entries: self.body.entries(),
+        }
     }
 
     /// The counters.

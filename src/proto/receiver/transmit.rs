@@ -78,6 +78,7 @@ impl Receiver {
         self.next_number = self.next_number.next();
         self.ack_timing.on_sent(now);
         self.stats.acks += 1;
+        self.stats.packets_sent += 1;
         self.stats.datagram_bytes_sent += datagram.len() as u64;
         datagram
     }
@@ -116,6 +117,7 @@ impl Receiver {
         let mut datagram = Vec::with_capacity(limits::DATAGRAM_BYTES_MIN);
         self.sealer.seal(self.next_number, Flags::default(), frame, &mut datagram);
         self.next_number = self.next_number.next();
+        self.stats.packets_sent += 1;
         self.stats.datagram_bytes_sent += datagram.len() as u64;
         datagram
     }

@@ -68,7 +68,7 @@ const CREDIT_BACKOFF_MAX: u32 = 2;
 const STREAM_HELD_BYTES: u64 = 512 * 1_024;
 
 /// Entries that are not settled at most: bounds what both ends remember of them.
-const UNSETTLED_MAX: usize = 65_536;
+const UNSETTLED_MAX: usize = 16_384;
 
 /// Where the machine is.
 #[derive(Debug, PartialEq)]
@@ -250,6 +250,7 @@ impl Sender {
                 self.last_heard = now;
                 self.refused = false;
                 self.confirmed = true;
+                self.stats.packets_received += 1;
                 self.stats.datagram_bytes_received += datagram.len() as u64;
                 match frame {
                     Frame::Ack(ack) => self.on_ack(now, &ack),
@@ -441,6 +442,11 @@ impl Sender {
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<SenderEvent> {
         self.events.pop_front()
+    }
+
+    /// Body bytes the receiver says it has written.
+    pub fn written(&self) -> u64 {
+        self.stats.written
     }
 
     /// The counters.

@@ -1,0 +1,110 @@
+//! What the network thread asks of a transfer's writing thread, and what that one answers.
+
+use std::sync::Arc;
+
+use crate::io::buffer::Buffer;
+use crate::proto::{ReceivedEntry, Receiver};
+use crate::wire::{Digest, RefuseCode, VoidReason};
+
+/// One batch of work, to be done in order.
+#[derive(Debug)]
+pub struct Job {
+    /// Where the bytes of the writes stand. Returns to its pool when the job is done.
+    pub buffer: Arc<Buffer>,
+    /// Pieces of the buffer: start and length.
+    pub pieces: Vec<(u32, u32)>,
+    /// What to do.
+    pub actions: Vec<Action>,
+}
+
+/// One step of a job.
+#[derive(Debug)]
+pub enum Action {
+    /// The next entry: look whether it is there; make it, if it is a directory or a link.
+    Entry(ReceivedEntry),
+    /// A range of a file has no data.
+    Hole {
+        /// Which file.
+        entry: u32,
+        /// Where.
+        offset: u64,
+        /// How long.
+        bytes: u64,
+    },
+    /// Write pieces of the buffer, one behind the other.
+    Write {
+        /// To which file.
+        entry: u32,
+        /// At which offset.
+        offset: u64,
+        /// The first of `Job::pieces`.
+        first_piece: usize,
+        /// How many of them.
+        pieces: usize,
+    },
+    /// Compare a block with its digest.
+    Verify {
+        /// Of which file.
+        entry: u32,
+        /// Which block.
+        block: u32,
+        /// What it must be.
+        digest: Digest,
+    },
+    /// Commit a file.
+    Commit {
+        /// Which file.
+        entry: u32,
+    },
+    /// Give a file up.
+    Abandon {
+        /// Which file.
+        entry: u32,
+        /// Why.
+        code: RefuseCode,
+        /// The sender's reason, if it was the sender's.
+        reason: Option<VoidReason>,
+    },
+    /// All entries are settled: finish directories.
+    Finish,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Done {
+    /// So many bytes are in files.
+    Written(u64),
+    /// So many bytes were read back to be compared.
+    Reread(u64),
+    /// The entry was there already.
+    Present(u32),
+    /// The entry will not be stored.
+    Refused(u32, RefuseCode, String),
+    /// The entry is committed.
+    Committed(u32),
+    /// The entry was taken and failed.
+    Failed(u32, RefuseCode, String),
+    /// A block is as announced.
+    Verified(u32, u32),
+    /// A block differs.
+    Differs(u32, u32),
+    /// Directories are finished.
+    Finished,
+}
+
+impl Done {
+    /// Tells the machine.
+    pub fn tell(&self, receiver: &mut Receiver, now: crate::proto::Time) {
+        match self {
+            Done::Written(bytes) => receiver.on_written(*bytes),
+            Done::Reread(_) => {}
+            Done::Present(entry) => receiver.entry_present(*entry),
+            Done::Refused(entry, code, text) => receiver.entry_refused(*entry, *code, text),
+            Done::Committed(entry) => receiver.entry_committed(*entry),
+            Done::Failed(entry, code, text) => receiver.entry_failed(*entry, *code, text),
+            Done::Verified(entry, block) => receiver.block_verified(*entry, *block),
+            Done::Differs(entry, block) => receiver.block_differs(*entry, *block),
+            Done::Finished => receiver.finish(now),
+        }
+    }
+}

@@ -1,0 +1,530 @@
+//! Drives many `proto::Receiver`s: one thread for the network of all transfers, one writing
+//! thread a transfer.
+//!
+//! The data's way: socket -> buffer -> runs of packets -> the machine says where they belong ->
+//! job for the writing thread, which owns the buffer until the bytes are in the file. `transfer`
+//! is one transfer on the network thread, `sink` its writing end, `job` what they say to each
+//! other, `policy` who may send, `outcome` how it ended.
+
+mod job;
+mod outcome;
+mod policy;
+mod sink;
+mod transfer;
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use self::sink::SinkOptions;
+use self::transfer::{Doorbell, SLAB_BYTES, Transfer};
+use super::batch::{Offload, ReceiveOutcome};
+use super::buffer::{Arrival, Buffer, BufferPool};
+use super::clock::Clock;
+use super::confine::Root;
+use super::metadata::ModePolicy;
+use super::report::{Counters, Report};
+use super::send::{Stop, unpredictable};
+use super::socket::{Socket, SocketOptions};
+use super::wait::{Interest, doze, set_shortest_timer_slack, wait};
+use crate::proto::{Admission, Receiver, ReceiverConfig, Time};
+use crate::wire::{CloseCode, FrameType, peek};
+
+pub use self::outcome::RecvError;
+
+/// Transfers at one time; more are told to come later.
+const TRANSFERS_MAX: usize = 256;
+
+/// A socket that was just busy is looked at again after this rather than waited for: a third
+/// faster than blocking (measured).
+const DOZE: Duration = Duration::from_micros(30);
+
+/// ... for so long after its last packet.
+const DOZE_SPAN: Duration = Duration::from_millis(1);
+
+/// Receives from one socket before the others have their turn.
+const RECEIVES_PER_TURN: usize = 8;
+
+/// The kernel's drop counters are read so often.
+const DROPS_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How to receive.
+#[derive(Clone, Debug)]
+pub struct RecvRequest {
+    /// The receive directory.
+    pub root: Arc<Root>,
+    /// Where to listen; none for everywhere.
+    pub bind: Option<SocketAddr>,
+    /// The port, 0 for any.
+    pub port: u16,
+    /// End after one transfer.
+    pub once: bool,
+    /// Who may send beside local networks.
+    pub allow: Vec<IpNet>,
+    /// Make files safe against a power cut before they count as committed.
+    pub fsync: bool,
+    /// What to ask of the socket.
+    pub socket: SocketOptions,
+    /// Silence that ends a transfer.
+    pub timeout: Duration,
+}
+
+/// What the receiver tells while it runs.
+pub trait Watcher {
+    /// It listens there.
+    fn listening(&mut self, address: SocketAddr, receive_buffer_bytes: usize);
+    /// A sender was turned away.
+    fn turned_away(&mut self, peer: SocketAddr);
+    /// A transfer began.
+    fn began(&mut self, peer: SocketAddr);
+    /// A transfer is over.
+    fn ended(&mut self, report: Report, result: Result<(), RecvError>);
+}
+
+/// How the receiver itself ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// After its one transfer.
+    Once,
+    /// By a signal, with nothing under way.
+    Idle,
+    /// By a signal, with transfers cut.
+    Cut,
+}
+
+/// The receiver.
+struct Server<'a> {
+    request: &'a RecvRequest,
+    clock: Clock,
+    listener: Socket,
+    pool: BufferPool,
+    /// For when a pool is empty; and to go with jobs that need no bytes.
+    reserve: Arc<Buffer>,
+    spare: Buffer,
+    admission: Admission,
+    config: ReceiverConfig,
+    modes: ModePolicy,
+    doorbell: Arc<Doorbell>,
+    transfers: Vec<Transfer>,
+    counters: &'a Counters,
+    last_packet: Time,
+    drops_at: Time,
+    finished_bytes: u64,
+}
+
+/// Receives until stopped, or once.
+///
+/// # Errors
+/// The receiver could not listen. Errors of transfers go to `watcher`.
+pub fn receive(
+    request: &RecvRequest,
+    counters: &Counters,
+    stop: &Stop<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<Ended, RecvError> {
+    let listener = match request.bind {
+        Some(address) => Socket::listen(address, &request.socket)?,
+        None => Socket::listen_everywhere(request.port, &request.socket)?,
+    };
+    // Without it every doze would last 50 us longer: slower, not wrong.
+    let _ = set_shortest_timer_slack();
+    let clock = Clock::start();
+    let now = clock.now();
+    let granted = listener.granted().receive_bytes;
+    let config = ReceiverConfig {
+        socket_bytes: granted as u64,
+        timeout: request.timeout,
+        ..ReceiverConfig::default()
+    };
+    let pool = BufferPool::new(8, SLAB_BYTES);
+    let small = BufferPool::new(2, 0);
+    let (Some(reserve), Some(spare)) = (small.take(), small.take()) else {
+        return Err(RecvError::System(std::io::ErrorKind::OutOfMemory.into()));
+    };
+    watcher.listening(listener.local_address(), granted);
+    let mut server = Server {
+        request,
+        clock,
+        listener,
+        pool,
+        reserve: Arc::new(reserve),
+        spare,
+        admission: Admission::new(config.clone(), unpredictable()?),
+        config,
+        modes: ModePolicy::of_process()?,
+        doorbell: Arc::new(Doorbell::new()?),
+        transfers: Vec::new(),
+        counters,
+        last_packet: now,
+        drops_at: now,
+        finished_bytes: 0,
+    };
+    server.run(stop, watcher)
+}
+
+impl Server<'_> {
+    fn run(&mut self, stop: &Stop<'_>, watcher: &mut dyn Watcher) -> Result<Ended, RecvError> {
+        let mut ready: Vec<usize> = Vec::new();
+        loop {
+            let now = self.clock.now();
+            let mut busy = self.take_from_listener(now, watcher);
+            for index in 0..self.transfers.len() {
+                if self.is_worth_a_look(index, &ready) {
+                    busy |= self.take_from_transfer(now, index, watcher);
+                }
+            }
+            for transfer in &mut self.transfers {
+                busy |= transfer.take_done(now);
+            }
+            self.look_at_drops(now);
+            for transfer in &mut self.transfers {
+                transfer.transmit(now, &self.reserve);
+            }
+            let once_over = self.remove_ended(now, watcher, false);
+            self.show();
+            if once_over {
+                return Ok(Ended::Once);
+            }
+            if stop.is_asked() {
+                return Ok(self.stop(now, watcher));
+            }
+            if busy {
+                self.last_packet = now;
+                ready.clear();
+                ready.extend(0..self.transfers.len() + 1);
+            } else {
+                self.rest(now, stop, &mut ready);
+            }
+        }
+    }
+
+    /// With many transfers only sockets that poll named are read; position 0 is the listener.
+    fn is_worth_a_look(&self, index: usize, ready: &[usize]) -> bool {
+        self.transfers.len() <= 4 || ready.contains(&(index + 1))
+    }
+
+    fn rest(&mut self, now: Time, stop: &Stop<'_>, ready: &mut Vec<usize>) {
+        let at =
+            self.transfers.iter().filter_map(|transfer| transfer.receiver.poll_timeout(now)).min();
+        let mut timeout = at.map(|at| at.saturating_since(now));
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            ready.clear();
+            ready.extend(0..self.transfers.len() + 1);
+            return;
+        }
+        let hot = now.saturating_since(self.last_packet) < DOZE_SPAN;
+        if hot && self.transfers.len() <= 4 {
+            doze(timeout.map_or(DOZE, |timeout| timeout.min(DOZE)));
+            return;
+        }
+        if hot {
+            timeout = Some(timeout.map_or(DOZE_SPAN, |timeout| timeout.min(DOZE_SPAN)));
+        }
+        self.doorbell.before_sleep();
+        let mut any = false;
+        for transfer in &mut self.transfers {
+            any |= transfer.take_done(now);
+        }
+        if !any {
+            let mut interests = vec![Interest::Read(self.listener.as_fd())];
+            interests.extend(self.transfers.iter().map(|one| Interest::Read(one.socket.as_fd())));
+            interests.push(Interest::Read(self.doorbell.waker().as_fd()));
+            interests.push(Interest::Read(stop.wake));
+            // A failing poll would only make this loop spin until the next timeout.
+            let _ = wait(&interests, timeout, ready);
+        }
+        self.doorbell.after_sleep();
+    }
+
+    // ---- packets ----
+
+    fn take_from_listener(&mut self, now: Time, watcher: &mut dyn Watcher) -> bool {
+        let mut any = false;
+        for _ in 0..RECEIVES_PER_TURN {
+            let Some(mut buffer) = self.pool.take() else { break };
+            if !matches!(self.listener.receive(&mut buffer), ReceiveOutcome::Received { .. }) {
+                break;
+            }
+            any = true;
+            let buffer = Arc::new(buffer);
+            let mut touched = Vec::new();
+            for datagram in buffer.datagrams() {
+                let start = datagram.range.start;
+                self.route(now, datagram.bytes, start, datagram.arrival, &mut touched, watcher);
+            }
+            self.end_buffer(now, &buffer, &touched);
+        }
+        any
+    }
+
+    fn end_buffer(&mut self, now: Time, buffer: &Arc<Buffer>, touched: &[usize]) {
+        for &index in touched {
+            if let Some(transfer) = self.transfers.get_mut(index) {
+                transfer.end_buffer(now, buffer);
+            }
+        }
+    }
+
+    fn take_from_transfer(&mut self, now: Time, index: usize, watcher: &mut dyn Watcher) -> bool {
+        let Some(transfer) = self.transfers.get_mut(index) else { return false };
+        let Some(mut buffer) = transfer.pool.take() else {
+            return self.take_without_buffer(now, index);
+        };
+        let mut any = false;
+        let mut refused = false;
+        for _ in 0..RECEIVES_PER_TURN {
+            match transfer.socket.receive(&mut buffer) {
+                ReceiveOutcome::Received { .. } => any = true,
+                ReceiveOutcome::Refused => refused = true,
+                ReceiveOutcome::Empty | ReceiveOutcome::Full => break,
+                ReceiveOutcome::Failed { .. } => break,
+            }
+        }
+        if refused {
+            transfer.receiver.handle_refused(now);
+        }
+        if !any {
+            return refused;
+        }
+        let peer = transfer.peer;
+        let buffer = Arc::new(buffer);
+        let mut touched = vec![index];
+        for datagram in buffer.datagrams() {
+            let start = datagram.range.start;
+            if datagram.arrival.from == peer {
+                if let Some(transfer) = self.transfers.get_mut(index) {
+                    transfer.take(now, datagram.bytes, start);
+                }
+            } else {
+                // A stranger's datagram that came between bind and connect.
+                self.route(now, datagram.bytes, start, datagram.arrival, &mut touched, watcher);
+            }
+        }
+        self.end_buffer(now, &buffer, &touched);
+        self.counters.packets_heard.fetch_add(1, Relaxed);
+        true
+    }
+
+    /// The disk holds every buffer: answers probes, drops body.
+    fn take_without_buffer(&mut self, now: Time, index: usize) -> bool {
+        let Some(transfer) = self.transfers.get_mut(index) else { return false };
+        self.spare.clear();
+        let outcome = transfer.socket.receive(&mut self.spare);
+        if !matches!(outcome, ReceiveOutcome::Received { .. }) {
+            return false;
+        }
+        for datagram in self.spare.datagrams() {
+            if datagram.arrival.from == transfer.peer {
+                transfer.take_without_buffer(now, datagram.bytes);
+            }
+        }
+        self.counters.packets_heard.fetch_add(1, Relaxed);
+        true
+    }
+
+    /// A datagram that came to no transfer's own socket, or from somebody else.
+    fn route(
+        &mut self,
+        now: Time,
+        datagram: &[u8],
+        start: usize,
+        arrival: &Arrival,
+        touched: &mut Vec<usize>,
+        watcher: &mut dyn Watcher,
+    ) {
+        let Some((kind, connection)) = peek(datagram) else { return };
+        if kind == FrameType::Hello {
+            self.answer_hello(now, datagram, arrival, watcher);
+            return;
+        }
+        let known = self
+            .transfers
+            .iter()
+            .position(|one| one.peer == arrival.from && one.connection == connection);
+        if let Some(index) = known {
+            if !touched.contains(&index) {
+                touched.push(index);
+            }
+            if let Some(transfer) = self.transfers.get_mut(index) {
+                transfer.take(now, datagram, start);
+            }
+        } else if kind == FrameType::Start && self.open_transfer(now, datagram, arrival, watcher) {
+            touched.push(self.transfers.len() - 1);
+        }
+    }
+
+    fn answer_hello(
+        &mut self,
+        now: Time,
+        datagram: &[u8],
+        arrival: &Arrival,
+        watcher: &mut dyn Watcher,
+    ) {
+        let from = arrival.from;
+        let refusal = if !policy::may_send(from.ip(), &self.request.allow) {
+            watcher.turned_away(from);
+            Some(CloseCode::Forbidden)
+        } else if self.is_full() {
+            Some(CloseCode::Busy)
+        } else {
+            None
+        };
+        let answer = self.admission.answer_hello(now, &peer_bytes(from), datagram, refusal);
+        if let Some(answer) = answer {
+            // A lost answer is asked for again.
+            let _ = self.listener.send_to(&answer, from, arrival.to);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let taken =
+            self.request.once && self.transfers.iter().any(|one| !one.receiver.is_dry_run());
+        taken || self.transfers.len() >= TRANSFERS_MAX
+    }
+
+    /// START from a proven address: makes the transfer.
+    fn open_transfer(
+        &mut self,
+        now: Time,
+        datagram: &[u8],
+        arrival: &Arrival,
+        watcher: &mut dyn Watcher,
+    ) -> bool {
+        let from = arrival.from;
+        if self.is_full() || !policy::may_send(from.ip(), &self.request.allow) {
+            return false;
+        }
+        let Some(accepted) = self.admission.open_start(now, &peer_bytes(from), datagram) else {
+            return false;
+        };
+        let local = arrival.to.unwrap_or(self.listener.local_address());
+        let local = SocketAddr::new(local.ip(), self.listener.local_address().port());
+        let Ok(socket) =
+            Socket::accept_from(with_scope(local, arrival.to), from, &self.request.socket)
+        else {
+            return false;
+        };
+        let config = ReceiverConfig {
+            socket_bytes: socket.granted().receive_bytes as u64,
+            ..self.config.clone()
+        };
+        let receiver = Receiver::new(now, config, &accepted);
+        let options = SinkOptions {
+            root: Arc::clone(&self.request.root),
+            modes: self.modes,
+            fsync: self.request.fsync,
+            digest: receiver.digest_algorithm(),
+            dry_run: receiver.is_dry_run(),
+        };
+        let doorbell = Arc::clone(&self.doorbell);
+        match Transfer::new(now, from, receiver, socket, options, doorbell) {
+            Ok(transfer) => {
+                self.transfers.push(transfer);
+                self.counters.transfers.fetch_add(1, Relaxed);
+                watcher.began(from);
+                true
+            }
+            // No thread to be had: the sender repeats START, perhaps in better times.
+            Err(_) => false,
+        }
+    }
+
+    fn look_at_drops(&mut self, now: Time) {
+        if now.saturating_since(self.drops_at) < DROPS_INTERVAL {
+            return;
+        }
+        self.drops_at = now;
+        for transfer in &mut self.transfers {
+            if let Ok(memory) = transfer.socket.memory() {
+                transfer.receiver.set_drops(memory.drops);
+            }
+        }
+    }
+
+    // ---- ends ----
+
+    /// Reports transfers that are over. Returns whether `--once` is used up.
+    fn remove_ended(&mut self, now: Time, watcher: &mut dyn Watcher, interrupted: bool) -> bool {
+        let mut once_over = false;
+        let mut index = 0;
+        while let Some(transfer) = self.transfers.get(index) {
+            if !transfer.is_over() {
+                index += 1;
+                continue;
+            }
+            let mut transfer = self.transfers.swap_remove(index);
+            transfer.close();
+            transfer.take_done(now);
+            self.counters.transfers.fetch_sub(1, Relaxed);
+            self.finished_bytes += transfer.stats().written;
+            once_over |= self.request.once && !transfer.receiver.is_dry_run();
+            let (report, result) = outcome::report_of(&transfer, now, interrupted);
+            watcher.ended(report, result);
+        }
+        once_over
+    }
+
+    /// A signal came: tells every sender, and reports.
+    fn stop(&mut self, now: Time, watcher: &mut dyn Watcher) -> Ended {
+        let cut = self.transfers.iter().any(|one| one.ended.is_none());
+        for transfer in &mut self.transfers {
+            transfer.receiver.cancel(CloseCode::Cancelled);
+            transfer.transmit(now, &self.reserve);
+        }
+        for mut transfer in self.transfers.drain(..) {
+            let was_settled = transfer.error.is_none() && transfer.ended.is_some();
+            transfer.close();
+            let (report, result) = outcome::report_of(&transfer, now, !was_settled);
+            watcher.ended(report, result);
+        }
+        if cut { Ended::Cut } else { Ended::Idle }
+    }
+
+    fn show(&self) {
+        let (mut written, mut total) = (self.finished_bytes, self.finished_bytes);
+        let (mut done, mut files) = (0, 0);
+        for transfer in &self.transfers {
+            let progress = transfer.receiver.progress();
+            written += progress.written;
+            total += progress.body_bytes;
+            done += u64::from(progress.settled);
+            files += u64::from(progress.entries);
+        }
+        self.counters.bytes_written.store(written, Relaxed);
+        self.counters.bytes_total.store(total, Relaxed);
+        self.counters.files_done.store(done, Relaxed);
+        self.counters.files_total.store(files, Relaxed);
+    }
+}
+
+/// An address as bytes for the cookie.
+fn peer_bytes(address: SocketAddr) -> Vec<u8> {
+    let mut bytes = match address.ip() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    bytes.extend(address.port().to_be_bytes());
+    bytes
+}
+
+/// A link-local address needs the interface it was reached by.
+fn with_scope(mut local: SocketAddr, reached: Option<SocketAddr>) -> SocketAddr {
+    if let (SocketAddr::V6(local), Some(SocketAddr::V6(reached))) = (&mut local, reached) {
+        local.set_scope_id(reached.scope_id());
+    }
+    local
+}
+
+/// How datagrams are taken from the kernel, as an option of sockets.
+pub fn socket_options(buffer_bytes: Option<usize>, offload: Offload) -> SocketOptions {
+    let defaults = SocketOptions::default();
+    SocketOptions {
+        receive_buffer_bytes: buffer_bytes.unwrap_or(defaults.receive_buffer_bytes),
+        offload,
+        ..defaults
+    }
+}

@@ -1,0 +1,120 @@
+//! How a receiving transfer ended, as report and error.
+
+use super::transfer::Transfer;
+use crate::io::batch::Offload;
+use crate::io::report::{Named, Operation, Outcome, PathText, Report, Verified};
+use crate::io::socket::SocketError;
+use crate::proto;
+use crate::wire::{CloseCode, DigestAlgorithm};
+
+/// Why a transfer, or the receiver itself, did not do all that was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RecvError {
+    /// No socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The operating system refused something small.
+    #[error("the system refused a resource: {0}")]
+    System(#[from] std::io::Error),
+    /// The transfer ended before its end.
+    #[error(transparent)]
+    Ended(proto::Error),
+    /// A signal ended it.
+    #[error("interrupted")]
+    Interrupted,
+    /// Some entries were stored, others not; the report names those.
+    #[error("{failed} entries were not committed")]
+    Partial {
+        /// How many.
+        failed: u64,
+    },
+    /// Nothing was stored.
+    #[error("nothing could be stored")]
+    Refused,
+    /// The sender could read nothing of it.
+    #[error("the sender could read nothing")]
+    Source,
+    /// A file kept arriving different.
+    #[error("a file kept arriving different from what was sent")]
+    Integrity,
+}
+
+impl RecvError {
+    /// The kind of end this is.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            RecvError::Socket(_) | RecvError::System(_) => Outcome::Failed,
+            RecvError::Interrupted => Outcome::Interrupted,
+            RecvError::Partial { .. } => Outcome::Partial,
+            RecvError::Refused => Outcome::LocalFile,
+            RecvError::Source => Outcome::RemoteFile,
+            RecvError::Integrity => Outcome::Integrity,
+            RecvError::Ended(error) => match error {
+                proto::Error::Silence { .. } | proto::Error::NoAnswer { .. } => {
+                    Outcome::Unreachable
+                }
+                proto::Error::ClosedByPeer { code: CloseCode::Cancelled, .. } => {
+                    Outcome::Unreachable
+                }
+                proto::Error::Integrity => Outcome::Integrity,
+                proto::Error::ClosedByPeer { .. }
+                | proto::Error::Protocol { .. }
+                | proto::Error::Cancelled { .. } => Outcome::Failed,
+            },
+        }
+    }
+}
+
+/// The report of a transfer that is over, and why it was no success. `headers` are the bytes of
+/// IP and UDP in front of each datagram.
+pub fn report_of(
+    transfer: &Transfer,
+    now: proto::Time,
+    interrupted: bool,
+) -> (Report, Result<(), RecvError>) {
+    let stats = transfer.stats();
+    let tally = &transfer.tally;
+    let headers: u64 = if transfer.peer.is_ipv4() { 28 } else { 48 };
+    let mut report = Report::new(Operation::Recv);
+    report.peer = Some(transfer.peer.to_string());
+    report.files = tally.committed;
+    report.bytes = tally.committed_bytes;
+    report.already_there = tally.present;
+    report.failed = tally
+        .failed
+        .iter()
+        .map(|(path, reason)| Named {
+            path: PathText::from(path.as_slice()),
+            reason: reason.clone(),
+        })
+        .collect();
+    let ended = transfer.ended.unwrap_or(now);
+    report.set_seconds(ended.saturating_since(transfer.started).as_secs_f64());
+    report.acks = stats.acks;
+    report.mtu = u32::try_from(stats.datagram_bytes_max as u64 + headers).ok();
+    report.gso = Some(transfer.socket.receive_offload() == Offload::Segmentation);
+    report.receiver_drops = Some(u64::from(stats.drops));
+    report.overhead.ack_bytes = Some(stats.datagram_bytes_sent + stats.packets_sent * headers);
+    if tally.committed > 0 && !transfer.receiver.is_dry_run() {
+        report.verified = Some(match transfer.receiver.digest_algorithm() {
+            DigestAlgorithm::None => Verified::Crc,
+            DigestAlgorithm::Xxh3 | DigestAlgorithm::Blake3 => Verified::Digest,
+        });
+    }
+    let failed = u64::from(stats.failed);
+    let result = match &transfer.error {
+        _ if interrupted => Err(RecvError::Interrupted),
+        Some(error) => Err(RecvError::Ended(error.clone())),
+        None if failed == 0 => Ok(()),
+        None if tally.integrity_failures > 0 => Err(RecvError::Integrity),
+        None if tally.committed + tally.present > 0 => Err(RecvError::Partial { failed }),
+        None if tally.source_failures > 0 => Err(RecvError::Source),
+        None => Err(RecvError::Refused),
+    };
+    report.result = match &result {
+        Ok(()) if transfer.receiver.is_dry_run() => Outcome::Listed,
+        Ok(()) => Outcome::Committed,
+        Err(error) => error.outcome(),
+    };
+    (report, result)
+}

@@ -1,0 +1,402 @@
+//! The writing end of one transfer: makes entries, writes and checks their bytes, commits them.
+//!
+//! Runs on a thread of its own, so that a slow disk never keeps the network waiting. What it is
+//! to do comes as jobs (see `job`), in order; what became of it goes back the same way.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use super::job::{Action, Done, Job};
+use crate::io::confine::{FileError, Root};
+use crate::io::digest::BlockHasher;
+use crate::io::files::{Existing, TempFile, check_existing};
+use crate::io::metadata::{Identity, ModePolicy, Timestamp};
+use crate::io::name::{RelativePath, link_stays_inside};
+use crate::io::tree::{Directories, Made, is_link_to, make_link};
+use crate::proto::ReceivedEntry;
+use crate::wire::{Digest, DigestAlgorithm, EntryKind, RefuseCode, VoidReason, limits};
+
+/// Bytes read back at once when a block is compared.
+const READ_BACK_BYTES: usize = 128 << 10;
+
+/// Pieces in one write call at most (UIO_MAXIOV of Linux).
+const PIECES_MAX: usize = 1_024;
+
+/// Blocks of one file that are digested while they are written; of others the rest is read back.
+const PARTIAL_MAX: usize = 16;
+
+/// How entries are stored.
+#[derive(Clone, Debug)]
+pub struct SinkOptions {
+    /// The receive directory.
+    pub root: Arc<Root>,
+    /// What becomes of modes.
+    pub modes: ModePolicy,
+    /// Make files safe against a power cut before they count as committed.
+    pub fsync: bool,
+    /// The transfer's digest.
+    pub digest: DigestAlgorithm,
+    /// Nothing is to be stored.
+    pub dry_run: bool,
+}
+
+/// A file that is being received.
+#[derive(Debug)]
+struct Incoming {
+    path: RelativePath,
+    mode: u32,
+    modified: Timestamp,
+    size: u64,
+    identity: u64,
+    holes: Vec<(u64, u64)>,
+    /// Made with the first byte or at commit.
+    file: Option<TempFile>,
+    /// Blocks digested as far as they were written in order: block -> how far.
+    partial: BTreeMap<u32, Partial>,
+}
+
+#[derive(Debug)]
+struct Partial {
+    hasher: BlockHasher,
+    /// Offset in the file of the next byte to digest.
+    next: u64,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Sink {
+    options: SinkOptions,
+    files: BTreeMap<u32, Incoming>,
+    directories: Directories,
+    scratch: Vec<u8>,
+}
+
+impl Sink {
+    /// A sink without entries.
+    pub fn new(options: SinkOptions) -> Sink {
+        Sink {
+            options,
+            files: BTreeMap::new(),
+            directories: Directories::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Does a job and appends what became of it.
+    pub fn run(&mut self, job: &Job, done: &mut Vec<Done>) {
+        for action in &job.actions {
+            match action {
+                Action::Entry(entry) => self.take_entry(entry, done),
+                Action::Hole { entry, offset, bytes } => self.hole(*entry, *offset, *bytes),
+                Action::Write { entry, offset, first_piece, pieces } => {
+                    let pieces = job.pieces.get(*first_piece..first_piece + pieces);
+                    self.write(*entry, *offset, job, pieces.unwrap_or_default(), done);
+                }
+                Action::Verify { entry, block, digest } => {
+                    self.verify(*entry, *block, digest, done);
+                }
+                Action::Commit { entry } => self.commit(*entry, done),
+                Action::Abandon { entry, code, reason } => {
+                    self.files.remove(entry);
+                    done.push(Done::Failed(*entry, *code, abandon_text(*code, *reason).into()));
+                }
+                Action::Finish => {
+                    // What cannot be set on a directory fails no file: the files are committed.
+                    let directories = std::mem::take(&mut self.directories);
+                    directories.finish(&self.options.root);
+                    done.push(Done::Finished);
+                }
+            }
+        }
+    }
+
+    // ---- entries ----
+
+    fn take_entry(&mut self, entry: &ReceivedEntry, done: &mut Vec<Done>) {
+        let number = entry.entry;
+        let path = match RelativePath::parse(&entry.path) {
+            Ok(path) => path,
+            Err(error) => {
+                done.push(Done::Refused(number, RefuseCode::Name, error.to_string()));
+                return;
+            }
+        };
+        let modified = Timestamp::new(entry.mtime.0, entry.mtime.1).unwrap_or_default();
+        let outcome = match entry.kind {
+            EntryKind::Directory => self.take_directory(entry, &path, modified),
+            EntryKind::Symlink => self.take_link(entry, &path, modified),
+            EntryKind::File => self.take_file(entry, &path, modified),
+        };
+        match outcome {
+            Ok(Some(outcome)) => done.push(outcome),
+            Ok(None) => {}
+            Err(error) => done.push(Done::Refused(number, refuse_code(&error), text(&error))),
+        }
+    }
+
+    fn take_directory(
+        &mut self,
+        entry: &ReceivedEntry,
+        path: &RelativePath,
+        modified: Timestamp,
+    ) -> Result<Option<Done>, FileError> {
+        let root = &self.options.root;
+        if self.options.dry_run {
+            return Ok(Some(match root.stat(path) {
+                Ok(None) => Done::Committed(entry.entry),
+                Ok(Some(_)) => Done::Present(entry.entry),
+                // Below a directory that a dry run did not make.
+                Err(_) => Done::Committed(entry.entry),
+            }));
+        }
+        let mode = u32::from(entry.mode);
+        let made = self.directories.make(root, path, mode, modified, &self.options.modes)?;
+        Ok(Some(settled(entry.entry, made)))
+    }
+
+    fn take_link(
+        &mut self,
+        entry: &ReceivedEntry,
+        path: &RelativePath,
+        modified: Timestamp,
+    ) -> Result<Option<Done>, FileError> {
+        let root = &self.options.root;
+        if self.options.dry_run {
+            if !link_stays_inside(path, &entry.target) {
+                return Err(FileError::LinkLeavesTree { path: root.shown(path) });
+            }
+            return Ok(Some(match root.stat(path) {
+                Ok(Some(_)) if is_link_to(root, path, &entry.target)? => Done::Present(entry.entry),
+                Ok(Some(_)) => return Err(FileError::Exists { path: root.shown(path) }),
+                Ok(None) | Err(_) => Done::Committed(entry.entry),
+            }));
+        }
+        let made = make_link(root, path, &entry.target, modified)?;
+        Ok(Some(settled(entry.entry, made)))
+    }
+
+    fn take_file(
+        &mut self,
+        entry: &ReceivedEntry,
+        path: &RelativePath,
+        modified: Timestamp,
+    ) -> Result<Option<Done>, FileError> {
+        let root = &self.options.root;
+        let existing = match check_existing(root, path, entry.size, modified) {
+            Ok(existing) => existing,
+            // Below a directory that a dry run did not make.
+            Err(_) if self.options.dry_run => Existing::Absent,
+            Err(error) => return Err(error),
+        };
+        match existing {
+            Existing::Equal => return Ok(Some(Done::Present(entry.entry))),
+            Existing::Different | Existing::NotAFile => {
+                return Err(FileError::Exists { path: root.shown(path) });
+            }
+            Existing::Absent if self.options.dry_run => {
+                return Ok(Some(Done::Committed(entry.entry)));
+            }
+            Existing::Absent => {}
+        }
+        let identity = Identity {
+            device: entry.identity.device,
+            inode: entry.identity.inode,
+            size: entry.size,
+            modified,
+            changed: Timestamp::new(entry.identity.ctime_seconds, entry.identity.ctime_nanos)
+                .unwrap_or_default(),
+        };
+        let incoming = Incoming {
+            path: path.clone(),
+            mode: self.options.modes.apply(u32::from(entry.mode)),
+            modified,
+            size: entry.size,
+            identity: identity.hash64(),
+            holes: Vec::new(),
+            file: None,
+            partial: BTreeMap::new(),
+        };
+        self.files.insert(entry.entry, incoming);
+        Ok(None)
+    }
+
+    fn hole(&mut self, entry: u32, offset: u64, bytes: u64) {
+        let Some(incoming) = self.files.get_mut(&entry) else { return };
+        if let Some(file) = &incoming.file {
+            // Body overtook the manifest, and the file was made without holes.
+            file.punch_hole(offset, bytes);
+        }
+        incoming.holes.push((offset, bytes));
+    }
+
+    /// Gives a file up after an error of ours.
+    fn fail(&mut self, entry: u32, error: &FileError, done: &mut Vec<Done>) {
+        if self.files.remove(&entry).is_some() {
+            done.push(Done::Failed(entry, refuse_code(error), text(error)));
+        }
+    }
+
+    // ---- bytes ----
+
+    fn write(
+        &mut self,
+        entry: u32,
+        offset: u64,
+        job: &Job,
+        pieces: &[(u32, u32)],
+        done: &mut Vec<Done>,
+    ) {
+        let Some(incoming) = self.files.get_mut(&entry) else { return };
+        let bytes = job.buffer.bytes();
+        let slice_of = |&(start, length): &(u32, u32)| {
+            bytes.get(start as usize..start as usize + length as usize).unwrap_or_default()
+        };
+        let mut at = offset;
+        for group in pieces.chunks(PIECES_MAX) {
+            let mut slices: Vec<IoSlice<'_>> =
+                group.iter().map(|piece| IoSlice::new(slice_of(piece))).collect();
+            let result =
+                incoming.opened(&self.options.root).and_then(|file| file.write_at(&mut slices, at));
+            if let Err(error) = result {
+                return self.fail(entry, &error, done);
+            }
+            for piece in group {
+                let slice = slice_of(piece);
+                incoming.digest(self.options.digest, at, slice);
+                at += slice.len() as u64;
+            }
+        }
+        done.push(Done::Written(at - offset));
+    }
+
+    fn verify(&mut self, entry: u32, block: u32, digest: &Digest, done: &mut Vec<Done>) {
+        let Some(incoming) = self.files.get_mut(&entry) else { return };
+        if self.options.digest == DigestAlgorithm::None {
+            done.push(Done::Verified(entry, block));
+            return;
+        }
+        let start = u64::from(block) * limits::BLOCK_BYTES;
+        let end = (start + limits::BLOCK_BYTES).min(incoming.size);
+        let mut partial = incoming.partial.remove(&block).unwrap_or_else(|| Partial {
+            hasher: BlockHasher::new(self.options.digest, u64::from(block), incoming.size),
+            next: start,
+        });
+        let mut reread = 0;
+        while partial.next < end {
+            let length = READ_BACK_BYTES.min((end - partial.next) as usize);
+            self.scratch.resize(length, 0);
+            let read = incoming
+                .opened(&self.options.root)
+                .and_then(|file| file.read_at(&mut self.scratch, partial.next));
+            if let Err(error) = read {
+                return self.fail(entry, &error, done);
+            }
+            partial.hasher.update(&self.scratch);
+            partial.next += length as u64;
+            reread += length as u64;
+        }
+        if reread > 0 {
+            done.push(Done::Reread(reread));
+        }
+        done.push(match partial.hasher.finish() == *digest {
+            true => Done::Verified(entry, block),
+            false => Done::Differs(entry, block),
+        });
+    }
+
+    fn commit(&mut self, entry: u32, done: &mut Vec<Done>) {
+        let Some(mut incoming) = self.files.remove(&entry) else { return };
+        let result = incoming.opened(&self.options.root).map(|_| ()).and_then(|()| match incoming
+            .file
+            .take()
+        {
+            Some(file) => file.commit(incoming.mode, incoming.modified, self.options.fsync),
+            None => Ok(()),
+        });
+        done.push(match result {
+            Ok(()) => Done::Committed(entry),
+            Err(error) => Done::Failed(entry, refuse_code(&error), text(&error)),
+        });
+    }
+}
+
+impl Incoming {
+    /// The file, made if this is the first time it is needed.
+    fn opened(&mut self, root: &Root) -> Result<&TempFile, FileError> {
+        if self.file.is_none() {
+            let has_holes = !self.holes.is_empty();
+            let file = TempFile::create(root, &self.path, self.identity, self.size, has_holes)?;
+            self.file = Some(file);
+        }
+        match &self.file {
+            Some(file) => Ok(file),
+            None => Err(FileError::Exists { path: root.shown(&self.path) }),
+        }
+    }
+
+    /// Digests bytes as they are written, where they continue what is digested.
+    fn digest(&mut self, algorithm: DigestAlgorithm, mut at: u64, mut bytes: &[u8]) {
+        if algorithm == DigestAlgorithm::None {
+            return;
+        }
+        while !bytes.is_empty() {
+            let block = at / limits::BLOCK_BYTES;
+            let room = limits::BLOCK_BYTES - at % limits::BLOCK_BYTES;
+            let (now, later) = bytes.split_at(bytes.len().min(room as usize));
+            let key = block as u32;
+            if at.is_multiple_of(limits::BLOCK_BYTES) && self.partial.len() < PARTIAL_MAX {
+                let hasher = BlockHasher::new(algorithm, block, self.size);
+                self.partial.insert(key, Partial { hasher, next: at });
+            }
+            if let Some(partial) = self.partial.get_mut(&key)
+                && partial.next == at
+            {
+                partial.hasher.update(now);
+                partial.next += now.len() as u64;
+            }
+            at += now.len() as u64;
+            bytes = later;
+        }
+    }
+}
+
+fn settled(entry: u32, made: Made) -> Done {
+    match made {
+        Made::Created => Done::Committed(entry),
+        Made::AlreadyThere => Done::Present(entry),
+    }
+}
+
+fn text(error: &FileError) -> String {
+    error.to_string()
+}
+
+fn abandon_text(code: RefuseCode, reason: Option<VoidReason>) -> &'static str {
+    match (code, reason) {
+        (_, Some(VoidReason::Changed)) => "the source changed while it was sent",
+        (_, Some(VoidReason::Vanished)) => "the source vanished",
+        (_, Some(VoidReason::Unreadable)) => "the source could not be read",
+        (RefuseCode::Changed, None) => "a block differed four times",
+        (_, None) => "",
+    }
+}
+
+/// The answer's code for an error of the file system.
+fn refuse_code(error: &FileError) -> RefuseCode {
+    match error {
+        FileError::Exists { .. } => RefuseCode::Exists,
+        FileError::Busy { .. } => RefuseCode::Busy,
+        FileError::NoSpace { .. } => RefuseCode::Space,
+        FileError::LinkLeavesTree { .. } => RefuseCode::Link,
+        FileError::Io { source, .. } => match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                RefuseCode::Space
+            }
+            _ => RefuseCode::Disk,
+        },
+        FileError::Blocked { .. } | FileError::Occupied { .. } | FileError::BeyondEnd { .. } => {
+            RefuseCode::Disk
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! One transfer at the receiver: its machine, its socket, and its writing thread.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use super::job::{Action, Done, Job};
+use super::sink::{Sink, SinkOptions};
+use crate::io::batch::SendOutcome;
+use crate::io::buffer::{Buffer, BufferPool};
+use crate::io::socket::Socket;
+use crate::io::wait::Waker;
+use crate::proto::{Error, Place, ReceivedRun, Receiver, ReceiverEvent, ReceiverStats, Time};
+use crate::wire::{EntryKind, Frame, Packet, PacketNumber, Space, limits};
+
+/// Buffers of one transfer: 32 x 256 KiB bound what waits for its disk to 8 MiB.
+const BUFFERS_MAX: usize = 32;
+
+/// ... each.
+pub const SLAB_BYTES: usize = 256 << 10;
+
+/// Stack of a writing thread: it recurses nowhere and keeps its buffers on the heap.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Between the network thread and the writing threads: whether the former sleeps and must be woken.
+#[derive(Debug)]
+pub struct Doorbell {
+    waker: Waker,
+    asleep: AtomicBool,
+}
+
+impl Doorbell {
+    /// A doorbell nobody waits at.
+    pub fn new() -> std::io::Result<Doorbell> {
+        Ok(Doorbell { waker: Waker::new()?, asleep: AtomicBool::new(false) })
+    }
+
+    /// Something was put where the network thread looks: wakes it if it sleeps.
+    pub fn ring(&self) {
+        if self.asleep.load(Ordering::SeqCst) {
+            self.waker.wake();
+        }
+    }
+
+    /// The network thread is about to sleep; it must look once more after this.
+    pub fn before_sleep(&self) {
+        self.asleep.store(true, Ordering::SeqCst);
+    }
+
+    /// The network thread is awake.
+    pub fn after_sleep(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+        self.waker.clear();
+    }
+
+    /// What the network thread waits on.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
+}
+
+/// What a transfer came to, for the report.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Files, directories and links committed.
+    pub committed: u64,
+    /// Bytes of them.
+    pub committed_bytes: u64,
+    /// Entries that were there already.
+    pub present: u64,
+    /// Entries that were not stored: path, reason.
+    pub failed: Vec<(Vec<u8>, String)>,
+    /// Of these, blocks that kept differing.
+    pub integrity_failures: u64,
+    /// Entries that the sender could not read.
+    pub source_failures: u64,
+    /// Bytes read back to be compared.
+    pub reread: u64,
+}
+
+/// One transfer.
+pub struct Transfer {
+    /// Where the sender is.
+    pub peer: SocketAddr,
+    /// The connection of packets to us.
+    pub connection: u32,
+    /// The machine.
+    pub receiver: Receiver,
+    /// Connected to the sender.
+    pub socket: Socket,
+    /// Free buffers.
+    pub pool: BufferPool,
+    /// What came of entries so far.
+    pub tally: Tally,
+    /// Why it ended, if it did before its end.
+    pub error: Option<Error>,
+    /// When it began.
+    pub started: Time,
+    /// When all was settled, or when it ended.
+    pub ended: Option<Time>,
+    jobs: Option<mpsc::Sender<Job>>,
+    done: mpsc::Receiver<Vec<Done>>,
+    thread: Option<JoinHandle<()>>,
+    /// Path and size of entries that are not settled, from `first_entry` on.
+    entries: VecDeque<Option<(Vec<u8>, u64)>>,
+    first_entry: u32,
+    /// The job that is being put together.
+    pieces: Vec<(u32, u32)>,
+    actions: Vec<Action>,
+    run: Option<OpenRun>,
+    places: Vec<Place>,
+}
+
+/// DATA of the body whose packets continue each other, and where its payloads stand.
+struct OpenRun {
+    run: ReceivedRun,
+    /// The payloads' positions in the buffer.
+    payloads: Vec<(u32, u32)>,
+}
+
+impl Transfer {
+    /// Starts the writing thread.
+    ///
+    /// # Errors
+    /// The operating system gave no thread.
+    pub fn new(
+        now: Time,
+        peer: SocketAddr,
+        receiver: Receiver,
+        socket: Socket,
+        options: SinkOptions,
+        doorbell: Arc<Doorbell>,
+    ) -> std::io::Result<Transfer> {
+        let (jobs, job_queue) = mpsc::channel::<Job>();
+        let (done_queue, done) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("write".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                let mut sink = Sink::new(options);
+                for job in job_queue {
+                    let mut outcome = Vec::new();
+                    sink.run(&job, &mut outcome);
+                    // The buffer is free before the machine hears of it.
+                    drop(job);
+                    if done_queue.send(outcome).is_err() {
+                        break;
+                    }
+                    doorbell.ring();
+                }
+            })?;
+        Ok(Transfer {
+            peer,
+            connection: receiver.opener().connection,
+            receiver,
+            socket,
+            pool: BufferPool::new(BUFFERS_MAX, SLAB_BYTES),
+            tally: Tally::default(),
+            error: None,
+            started: now,
+            ended: None,
+            jobs: Some(jobs),
+            done,
+            thread: Some(thread),
+            entries: VecDeque::new(),
+            first_entry: 0,
+            pieces: Vec::new(),
+            actions: Vec::new(),
+            run: None,
+            places: Vec::new(),
+        })
+    }
+
+    // ---- packets in ----
+
+    /// Takes a datagram that stands at `start` in the buffer being read.
+    pub fn take(&mut self, now: Time, datagram: &[u8], start: usize) {
+        let Ok(packet) = self.receiver.opener().open(datagram) else {
+            self.receiver.handle_invalid();
+            return;
+        };
+        match &packet.frame {
+            Frame::Data(data) if data.space == Space::Body => {
+                let payload_start = start + limits::DATA_HEADER_BYTES;
+                let payload = (payload_start as u32, data.payload.len() as u32);
+                if !self.extend_run(&packet, data.offset, payload) {
+                    self.end_run(now);
+                    self.begin_run(&packet, data.offset, payload);
+                }
+            }
+            _ => {
+                self.end_run(now);
+                self.receiver.handle_packet(now, &packet);
+                self.collect(now);
+            }
+        }
+    }
+
+    fn begin_run(&mut self, packet: &Packet<'_>, offset: u64, payload: (u32, u32)) {
+        let bytes = u64::from(payload.1);
+        self.run = Some(OpenRun {
+            run: ReceivedRun {
+                first: packet.number,
+                packets: 1,
+                offset,
+                payload_bytes: bytes,
+                bytes,
+                ack_now: packet.flags.ack_now,
+            },
+            payloads: vec![payload],
+        });
+    }
+
+    /// Whether the packet continues the open run; then it is part of it.
+    fn extend_run(&mut self, packet: &Packet<'_>, offset: u64, payload: (u32, u32)) -> bool {
+        let Some(open) = &mut self.run else { return false };
+        let run = &mut open.run;
+        let bytes = u64::from(payload.1);
+        let continues = packet.number == PacketNumber(run.first.0 + run.packets)
+            && offset == run.offset + run.bytes
+            && run.bytes == run.packets * run.payload_bytes
+            && bytes <= run.payload_bytes;
+        if continues {
+            run.packets += 1;
+            run.bytes += bytes;
+            run.ack_now |= packet.flags.ack_now;
+            open.payloads.push(payload);
+        }
+        continues
+    }
+
+    /// Hands the open run to the machine and notes where its payloads go.
+    fn end_run(&mut self, now: Time) {
+        let Some(OpenRun { run, payloads }) = self.run.take() else { return };
+        let mut places = std::mem::take(&mut self.places);
+        self.receiver.handle_body(now, &run, &mut places);
+        for place in places.drain(..) {
+            let first_piece = self.pieces.len();
+            cut(&payloads, run.payload_bytes, place.run_offset, place.bytes, &mut self.pieces);
+            self.actions.push(Action::Write {
+                entry: place.entry,
+                offset: place.file_offset,
+                first_piece,
+                pieces: self.pieces.len() - first_piece,
+            });
+        }
+        self.places = places;
+        self.collect(now);
+    }
+
+    /// A buffer's datagrams were all taken: gives the writing thread its work.
+    pub fn end_buffer(&mut self, now: Time, buffer: &Arc<Buffer>) {
+        self.end_run(now);
+        self.dispatch(buffer);
+    }
+
+    fn dispatch(&mut self, buffer: &Arc<Buffer>) {
+        if self.actions.is_empty() {
+            return;
+        }
+        let job = Job {
+            buffer: Arc::clone(buffer),
+            pieces: std::mem::take(&mut self.pieces),
+            actions: std::mem::take(&mut self.actions),
+        };
+        if let Some(jobs) = &self.jobs {
+            // A writing thread that is gone has told why; the machine hears of it by silence.
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// Only what needs no buffer: bytes of the body are dropped, as if they had been lost. For
+    /// when the disk holds every buffer and probes must be answered all the same.
+    pub fn take_without_buffer(&mut self, now: Time, datagram: &[u8]) {
+        let Ok(packet) = self.receiver.opener().open(datagram) else {
+            self.receiver.handle_invalid();
+            return;
+        };
+        if !matches!(&packet.frame, Frame::Data(data) if data.space == Space::Body) {
+            self.receiver.handle_packet(now, &packet);
+            self.collect(now);
+        } else if packet.flags.ack_now {
+            self.receiver.handle_unplaced(now);
+        }
+    }
+
+    // ---- the writing thread ----
+
+    /// Tells the machine what the writing thread has done. Returns whether there was anything.
+    pub fn take_done(&mut self, now: Time) -> bool {
+        let mut any = false;
+        while let Ok(done) = self.done.try_recv() {
+            any = true;
+            for one in done {
+                self.note(&one);
+                one.tell(&mut self.receiver, now);
+            }
+            self.collect(now);
+        }
+        any
+    }
+
+    fn note(&mut self, done: &Done) {
+        match done {
+            Done::Present(entry) => {
+                self.tally.present += 1;
+                self.settle(*entry);
+            }
+            Done::Committed(entry) => {
+                let bytes = self.settle(*entry).map_or(0, |(_, bytes)| bytes);
+                self.tally.committed += 1;
+                self.tally.committed_bytes += bytes;
+            }
+            Done::Refused(entry, code, text) | Done::Failed(entry, code, text) => {
+                match code {
+                    crate::wire::RefuseCode::Changed => self.tally.integrity_failures += 1,
+                    crate::wire::RefuseCode::Source => self.tally.source_failures += 1,
+                    _ => {}
+                }
+                if let Some((path, _)) = self.settle(*entry)
+                    && self.tally.failed.len() < FAILED_NAMED_MAX
+                {
+                    self.tally.failed.push((path, text.clone()));
+                }
+            }
+            Done::Reread(bytes) => self.tally.reread += bytes,
+            Done::Written(_) | Done::Verified(..) | Done::Differs(..) | Done::Finished => {}
+        }
+    }
+
+    fn settle(&mut self, entry: u32) -> Option<(Vec<u8>, u64)> {
+        let index = entry.checked_sub(self.first_entry)? as usize;
+        let found = self.entries.get_mut(index)?.take();
+        while self.entries.front().is_some_and(Option::is_none) {
+            self.entries.pop_front();
+            self.first_entry += 1;
+        }
+        found
+    }
+
+    /// Turns the machine's events into work.
+    fn collect(&mut self, now: Time) {
+        while let Some(event) = self.receiver.poll_event() {
+            match event {
+                ReceiverEvent::Entry(entry) => {
+                    let size = if entry.kind == EntryKind::File { entry.size } else { 0 };
+                    self.entries.push_back(Some((entry.path.clone(), size)));
+                    self.actions.push(Action::Entry(entry));
+                }
+                ReceiverEvent::Hole { entry, offset, bytes } => {
+                    self.actions.push(Action::Hole { entry, offset, bytes });
+                }
+                ReceiverEvent::Verify { entry, block, digest } => {
+                    self.actions.push(Action::Verify { entry, block, digest });
+                }
+                ReceiverEvent::Commit { entry } => self.actions.push(Action::Commit { entry }),
+                ReceiverEvent::Abandon { entry, code, reason } => {
+                    self.actions.push(Action::Abandon { entry, code, reason });
+                }
+                ReceiverEvent::Settled => {
+                    self.ended = Some(now);
+                    self.actions.push(Action::Finish);
+                }
+                ReceiverEvent::Finished => {
+                    self.ended.get_or_insert(now);
+                }
+                ReceiverEvent::Closed(error) => {
+                    self.ended = Some(now);
+                    self.error = Some(error);
+                }
+            }
+        }
+    }
+
+    // ---- packets out ----
+
+    /// Sends what the machine has to say, and hands over work that needs no bytes.
+    pub fn transmit(&mut self, now: Time, empty: &Arc<Buffer>) {
+        self.receiver.handle_timeout(now);
+        self.collect(now);
+        self.dispatch(empty);
+        self.receiver.set_room(self.room_packets());
+        while let Some(datagram) = self.receiver.poll_transmit(now) {
+            match self.socket.send(&datagram) {
+                SendOutcome::Refused => self.receiver.handle_refused(now),
+                // Lost like any packet; the machine repeats what matters.
+                SendOutcome::Sent
+                | SendOutcome::WouldBlock { .. }
+                | SendOutcome::Lost { .. }
+                | SendOutcome::TooBig => {}
+            }
+        }
+        self.collect(now);
+    }
+
+    /// Packets of the largest size seen for which there are free buffers. The last receive into
+    /// a slab needs 64 KiB, whatever it brings.
+    fn room_packets(&self) -> u64 {
+        let datagram = self.receiver.datagram_bytes() as u64;
+        let usable = (SLAB_BYTES as u64 / datagram.max(1))
+            .min(1 + (SLAB_BYTES as u64 - 65_536) / datagram.max(1));
+        self.pool.available() as u64 * usable
+    }
+
+    /// Whether nothing more will happen.
+    pub fn is_over(&self) -> bool {
+        self.receiver.is_closed()
+    }
+
+    /// Ends the writing thread: what is unfinished leaves no trace.
+    pub fn close(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// The machine's counters.
+    pub fn stats(&self) -> ReceiverStats {
+        self.receiver.stats()
+    }
+}
+
+/// Failures named one by one; more are only counted.
+const FAILED_NAMED_MAX: usize = 10_000;
+
+/// The pieces of `payloads` (each `payload_bytes` long but the last) that hold `bytes` from
+/// `offset` on, counted over all of them.
+fn cut(
+    payloads: &[(u32, u32)],
+    payload_bytes: u64,
+    offset: u64,
+    bytes: u64,
+    pieces: &mut Vec<(u32, u32)>,
+) {
+    let first = (offset / payload_bytes) as usize;
+    let mut skip = offset % payload_bytes;
+    let mut left = bytes;
+    for &(start, length) in payloads.iter().skip(first) {
+        if left == 0 {
+            break;
+        }
+        let take = (u64::from(length) - skip).min(left);
+        pieces.push((start + skip as u32, take as u32));
+        left -= take;
+        skip = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_cut_out_of_the_payloads_it_spans() {
+        let payloads = [(20, 10), (50, 10), (80, 4)];
+        let mut pieces = Vec::new();
+        cut(&payloads, 10, 7, 15, &mut pieces);
+        assert_eq!(pieces, [(27, 3), (50, 10), (80, 2)]);
+        pieces.clear();
+        cut(&payloads, 10, 10, 10, &mut pieces);
+        assert_eq!(pieces, [(50, 10)]);
+    }
+}

@@ -1,0 +1,110 @@
+//! Walks the sources on a thread of its own: a slow directory must not keep ACKs waiting.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+
+use crate::io::source::{EntryKind, SourceEntry, SourceError, Sources};
+use crate::io::wait::Waker;
+use crate::io::walk::{Skipped, Walk, WalkItem};
+
+/// Entries walked ahead of need.
+const AHEAD: usize = 1_024;
+
+/// What the walk finds.
+#[derive(Debug)]
+pub enum Found {
+    /// Something to send, with the ranges of the file that have no data.
+    Entry(SourceEntry, Vec<Range<u64>>),
+    /// Something that is not sent.
+    Skipped(Skipped),
+    /// A file that cannot be opened.
+    Unreadable(SourceEntry, SourceError),
+}
+
+/// The walking thread.
+#[derive(Debug)]
+pub struct Announcer {
+    found: Option<Receiver<Found>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Announcer {
+    /// Starts to walk; `waker` rings when something was found after none was left.
+    ///
+    /// # Errors
+    /// The operating system gave no thread.
+    pub fn start(sources: Arc<Sources>, waker: Arc<Waker>) -> std::io::Result<Announcer> {
+        let (send, found) = sync_channel(AHEAD);
+        let thread = std::thread::Builder::new().name("walk".into()).spawn(move || {
+            walk(&sources, &send, &waker);
+            drop(send);
+            waker.wake();
+        })?;
+        Ok(Announcer { found: Some(found), thread: Some(thread) })
+    }
+
+    /// The next thing found: `Ok(None)` if the walk has ended, `Err` if it is still looking.
+    pub fn next(&mut self) -> Result<Option<Found>, StillLooking> {
+        match self.found.as_ref().map(Receiver::try_recv) {
+            Some(Ok(found)) => Ok(Some(found)),
+            Some(Err(TryRecvError::Empty)) => Err(StillLooking),
+            Some(Err(TryRecvError::Disconnected)) | None => Ok(None),
+        }
+    }
+}
+
+/// The walk has not ended, but nothing is there now.
+#[derive(Clone, Copy, Debug)]
+pub struct StillLooking;
+
+impl Drop for Announcer {
+    fn drop(&mut self) {
+        // Without a receiver the walk ends at its next find.
+        self.found = None;
+        if let Some(thread) = self.thread.take() {
+            // A walk that hangs in a dead network file system must not keep the program.
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn walk(sources: &Sources, send: &SyncSender<Found>, waker: &Waker) {
+    for item in Walk::new(sources) {
+        let found = match item {
+            WalkItem::Entry(entry) => match holes(sources, &entry) {
+                Ok(holes) => Found::Entry(entry, holes),
+                Err(error) => Found::Unreadable(entry, error),
+            },
+            WalkItem::Skipped(skipped) => Found::Skipped(skipped),
+        };
+        if send.send(found).is_err() {
+            return;
+        }
+        waker.wake();
+    }
+}
+
+/// The ranges of a file between its data ranges.
+fn holes(sources: &Sources, entry: &SourceEntry) -> Result<Vec<Range<u64>>, SourceError> {
+    let mut holes = Vec::new();
+    if !matches!(entry.kind, EntryKind::File { may_have_holes: true }) {
+        return Ok(holes);
+    }
+    let file = sources.open(entry)?;
+    let mut end = 0;
+    for range in file.data_ranges() {
+        let range = range?;
+        if range.start > end {
+            holes.push(end..range.start);
+        }
+        end = range.start + range.bytes;
+    }
+    if end < entry.identity.size {
+        holes.push(end..entry.identity.size);
+    }
+    Ok(holes)
+}

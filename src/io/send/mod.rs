@@ -1,0 +1,109 @@
+//! Drives one `proto::Sender`: sockets, files and the clock around the machine.
+//!
+//! One thread does the network, reads the files and digests them; another one walks the sources.
+//! `batch` fills datagrams, `outgoing` knows which bytes of the body are whose, `announce` walks,
+//! `outcome` turns the end into a report.
+
+mod announce;
+mod batch;
+mod outcome;
+mod outgoing;
+mod transfer;
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+
+use super::batch::Offload;
+use super::report::{Counters, Operation, Report};
+use super::socket::SocketError;
+use super::source::{PathError, Sources};
+use crate::proto::{self, SenderConfig};
+
+pub use self::outcome::SendError;
+
+/// What to send, where to, and how.
+#[derive(Debug)]
+pub struct SendRequest {
+    /// The PATHs, checked.
+    pub sources: Arc<Sources>,
+    /// The receiver's addresses: each is tried in turn until one answers.
+    pub addresses: Vec<SocketAddr>,
+    /// The machine's tunables. `route_datagram_bytes` is filled in from the route.
+    pub config: SenderConfig,
+    /// Largest IP packet to use, if the user says so.
+    pub mtu_bytes: Option<u32>,
+    /// How datagrams are handed to the kernel.
+    pub offload: Offload,
+}
+
+/// Asks a run to end early.
+#[derive(Clone, Debug)]
+pub struct Stop<'a> {
+    /// Not 0 once the run shall end.
+    pub flag: Arc<AtomicUsize>,
+    /// Becomes readable then.
+    pub wake: BorrowedFd<'a>,
+}
+
+impl Stop<'_> {
+    /// Whether the run shall end.
+    pub fn is_asked(&self) -> bool {
+        self.flag.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// What `-n` lists: an entry's path and what would become of it.
+pub type Listing<'a> = &'a mut dyn FnMut(&[u8], &str);
+
+/// Sends everything. The report is filled in as far as the run got, whatever the result.
+///
+/// # Errors
+/// Why not everything is committed.
+pub fn send(
+    request: &SendRequest,
+    counters: &Counters,
+    stop: &Stop<'_>,
+    listing: Listing<'_>,
+) -> (Report, Result<(), SendError>) {
+    let mut report = Report::new(Operation::Send);
+    let mut result = Err(SendError::NoAddress);
+    for (index, &address) in request.addresses.iter().enumerate() {
+        report.peer = Some(address.to_string());
+        // Several addresses share the patience; the last one has what is left to it.
+        let left = request.addresses.len() - index;
+        let wait = request.config.wait / u32::try_from(left).unwrap_or(1);
+        result = transfer::run(request, address, wait, counters, stop, &mut *listing, &mut report);
+        let unanswered = matches!(
+            &result,
+            Err(SendError::Ended(proto::Error::NoAnswer { .. }) | SendError::Socket(_))
+        );
+        if !unanswered || stop.is_asked() {
+            break;
+        }
+    }
+    (report, result)
+}
+
+/// Unpredictable bytes from the operating system.
+pub(super) fn unpredictable() -> std::io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    SysRng.try_fill_bytes(&mut seed).map_err(std::io::Error::other)?;
+    Ok(seed)
+}
+
+impl From<PathError> for SendError {
+    fn from(error: PathError) -> SendError {
+        SendError::Path(error)
+    }
+}
+
+impl From<SocketError> for SendError {
+    fn from(error: SocketError) -> SendError {
+        SendError::Socket(error)
+    }
+}

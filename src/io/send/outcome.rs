@@ -1,0 +1,241 @@
+//! How a sending transfer ended: collects what happened, then says it as report and error.
+
+use super::outgoing::Outgoing;
+use crate::io::report::{Limit, Named, Outcome as Result_, PathText, Report, Verified};
+use crate::io::socket::SocketError;
+use crate::io::source::{PathError, SourceEntry, SourceError};
+use crate::proto::{self, Held, Outcome, SenderStats, Time};
+use crate::wire::{CloseCode, DigestAlgorithm, RefuseCode};
+
+/// Failures named one by one; more are only counted.
+const NAMED_MAX: usize = 10_000;
+
+/// Why not everything is committed.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// A PATH cannot be sent as it was given.
+    #[error(transparent)]
+    Path(PathError),
+    /// The host has no address.
+    #[error("the host has no address")]
+    NoAddress,
+    /// No socket.
+    #[error(transparent)]
+    Socket(SocketError),
+    /// The operating system refused something small: a thread, an event, random bytes.
+    #[error("the system refused a resource: {0}")]
+    System(std::io::Error),
+    /// The transfer ended before its end.
+    #[error(transparent)]
+    Ended(proto::Error),
+    /// A signal ended it.
+    #[error("interrupted")]
+    Interrupted,
+    /// Some files were committed or there already, others failed; the report names those.
+    #[error("{failed} of {announced} were not committed")]
+    Partial {
+        /// How many failed.
+        failed: u64,
+        /// How many were announced.
+        announced: u64,
+    },
+    /// Nothing was committed: the sources could not be read.
+    #[error("nothing could be read")]
+    Source,
+    /// Nothing was committed: the receiver could not store it.
+    #[error("the receiver stored nothing")]
+    Refused,
+    /// A file kept arriving different.
+    #[error("a file kept arriving different from what was sent")]
+    Integrity,
+}
+
+/// What has happened so far.
+#[derive(Debug, Default)]
+pub struct Ending {
+    /// A signal came.
+    pub interrupted: bool,
+    /// What is not sent, and why.
+    pub skipped: Vec<Named>,
+    failed: Vec<Named>,
+    failures: u64,
+    local_failures: u64,
+    integrity_failures: u64,
+    announced: u64,
+    committed: u64,
+    committed_bytes: u64,
+    present: u64,
+    listed: u64,
+    started: Option<Time>,
+    ended: Option<Time>,
+    error: Option<proto::Error>,
+}
+
+impl Ending {
+    /// The receiver answered.
+    pub fn connected(&mut self, now: Time) {
+        self.started = Some(now);
+    }
+
+    /// An entry was announced.
+    pub fn announced(&mut self, _entry: &SourceEntry) {
+        self.announced += 1;
+    }
+
+    /// An entry ended well.
+    pub fn settled(&mut self, outgoing: &Outgoing, outcome: Outcome) {
+        match outcome {
+            Outcome::Present => self.present += 1,
+            Outcome::WouldStore => self.listed += 1,
+            Outcome::Committed => {
+                self.committed += 1;
+                self.committed_bytes += outgoing.body.end - outgoing.body.start;
+            }
+        }
+    }
+
+    /// The receiver did not store an entry.
+    pub fn failed(&mut self, outgoing: &Outgoing, code: RefuseCode, text: &str) {
+        if outgoing.is_void {
+            // Named already, with our own reason.
+            return;
+        }
+        if code == RefuseCode::Changed {
+            self.integrity_failures += 1;
+        }
+        let reason = if text.is_empty() { code.to_string() } else { text.to_owned() };
+        self.name(outgoing.source.name.as_bytes(), reason);
+    }
+
+    /// An entry of ours could not be read.
+    pub fn unreadable(&mut self, name: &[u8], error: &SourceError) {
+        self.local_failures += 1;
+        self.name(name, error.to_string());
+    }
+
+    fn name(&mut self, name: &[u8], reason: String) {
+        self.failures += 1;
+        if self.failed.len() < NAMED_MAX {
+            self.failed.push(Named { path: PathText::from(name), reason });
+        }
+    }
+
+    /// Everything is settled.
+    pub fn finished(&mut self, now: Time) {
+        self.ended = Some(now);
+    }
+
+    /// It ended before that.
+    pub fn closed(&mut self, error: proto::Error) {
+        self.error = Some(error);
+    }
+
+    /// Writes everything known into the report.
+    pub fn fill(
+        &mut self,
+        report: &mut Report,
+        stats: &SenderStats,
+        headers: u64,
+        digest: DigestAlgorithm,
+    ) {
+        report.files = self.committed;
+        report.bytes = self.committed_bytes;
+        report.already_there = self.present;
+        report.failed = std::mem::take(&mut self.failed);
+        report.skipped = std::mem::take(&mut self.skipped);
+        let span = match (self.started, self.ended) {
+            (Some(started), Some(ended)) => ended.saturating_since(started).as_secs_f64(),
+            _ => 0.0,
+        };
+        report.set_seconds(span);
+        report.packets.sent = Some(stats.packets_sent);
+        report.packets.resent = Some(stats.packets_resent);
+        report.packets.lost = Some(stats.packets_lost);
+        report.packets.spurious = Some(stats.packets_spurious);
+        report.acks = stats.acks;
+        report.rtt_us = u64::try_from(stats.smoothed_rtt.as_micros()).ok();
+        report.mtu = u32::try_from(stats.datagram_bytes as u64 + headers).ok();
+        report.receiver_drops = Some(stats.receiver_drops);
+        report.overhead.header_bytes = Some(
+            stats.datagram_bytes_sent.saturating_sub(stats.body_bytes_sent)
+                + stats.packets_sent * headers,
+        );
+        report.overhead.ack_bytes =
+            Some(stats.datagram_bytes_received + stats.packets_received * headers);
+        if self.committed > 0 {
+            report.verified = Some(match digest {
+                DigestAlgorithm::None => Verified::Crc,
+                DigestAlgorithm::Xxh3 | DigestAlgorithm::Blake3 => Verified::Digest,
+            });
+            report.limited_by = limited_by(stats);
+        }
+    }
+
+    /// The error that stands for all of this, if any.
+    pub fn result(&mut self, report: &mut Report) -> Result<(), SendError> {
+        let done = self.committed + self.present + self.listed;
+        let result = match self.error.take() {
+            _ if self.interrupted => Err(SendError::Interrupted),
+            Some(error) => Err(SendError::Ended(error)),
+            None if self.failures == 0 => Ok(()),
+            None if self.integrity_failures > 0 => Err(SendError::Integrity),
+            None if done > 0 => {
+                Err(SendError::Partial { failed: self.failures, announced: self.announced })
+            }
+            None if self.local_failures > 0 => Err(SendError::Source),
+            None => Err(SendError::Refused),
+        };
+        report.result = match &result {
+            Ok(()) if self.listed > 0 => Result_::Listed,
+            Ok(()) => Result_::Committed,
+            Err(error) => error.outcome(),
+        };
+        result
+    }
+}
+
+impl SendError {
+    /// The kind of end this is.
+    pub fn outcome(&self) -> Result_ {
+        match self {
+            SendError::Path(PathError::Io { .. }) | SendError::Source => Result_::LocalFile,
+            SendError::Path(_) => Result_::Usage,
+            SendError::NoAddress => Result_::Unreachable,
+            SendError::Socket(_) | SendError::System(_) => Result_::Failed,
+            SendError::Interrupted => Result_::Interrupted,
+            SendError::Partial { .. } => Result_::Partial,
+            SendError::Refused => Result_::RemoteFile,
+            SendError::Integrity => Result_::Integrity,
+            SendError::Ended(error) => match error {
+                proto::Error::NoAnswer { .. } | proto::Error::Silence { .. } => {
+                    Result_::Unreachable
+                }
+                proto::Error::ClosedByPeer { code, .. } => match code {
+                    CloseCode::Forbidden | CloseCode::Mode => Result_::NotAllowed,
+                    CloseCode::Disk => Result_::RemoteFile,
+                    CloseCode::Integrity => Result_::Integrity,
+                    CloseCode::Timeout => Result_::Unreachable,
+                    CloseCode::Cancelled => Result_::Unreachable,
+                    _ => Result_::Failed,
+                },
+                proto::Error::Integrity => Result_::Integrity,
+                proto::Error::Protocol { .. } | proto::Error::Cancelled { .. } => Result_::Failed,
+            },
+        }
+    }
+}
+
+/// The party that held the transfer longest.
+fn limited_by(stats: &SenderStats) -> Option<Limit> {
+    let parties = [
+        (Held::Nothing, Limit::SenderCpu),
+        (Held::Source, Limit::SourceDisk),
+        (Held::Network, Limit::Network),
+        (Held::RateCap, Limit::RateCap),
+        (Held::ReceiverSocket, Limit::ReceiverBuffer),
+        (Held::ReceiverDisk, Limit::ReceiverDisk),
+        (Held::Settling, Limit::ReceiverDisk),
+    ];
+    let longest = parties.into_iter().max_by_key(|(held, _)| stats.held.get(*held))?;
+    (!stats.held.get(longest.0).is_zero()).then_some(longest.1)
+}

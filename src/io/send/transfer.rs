@@ -1,0 +1,475 @@
+//! The loop of one sending transfer.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::announce::{Announcer, Found};
+use super::batch::{Batch, payload_slots};
+use super::outcome::{Ending, SendError};
+use super::outgoing::{Digester, OutgoingList};
+use super::{Listing, SendRequest, Stop, unpredictable};
+use crate::io::batch::ReceiveOutcome;
+use crate::io::buffer::BufferPool;
+use crate::io::clock::Clock;
+use crate::io::digest::BlockHasher;
+use crate::io::report::{Counters, Named, PathText, Report};
+use crate::io::socket::{Socket, SocketOptions};
+use crate::io::source::{EntryKind, OpenSources, SourceEntry, SourceError, SourceFile};
+use crate::io::wait::{Interest, Waker, wait};
+use crate::proto::{BodyRun, Outcome, Sender, SenderConfig, SenderEvent, Time, Transmit};
+use crate::wire::{CloseCode, Entry, Flags, Identity, Space, VoidReason, limits};
+
+/// Runs sent before the socket is looked at for ACKs again: 16 batches of 64 KiB.
+const RUNS_PER_TURN: usize = 16;
+
+/// IP and UDP headers in front of a datagram.
+fn header_bytes(address: &SocketAddr) -> usize {
+    if address.is_ipv4() { 28 } else { 48 }
+}
+
+/// One transfer under way.
+struct Transfer<'a> {
+    request: &'a SendRequest,
+    clock: Clock,
+    socket: Socket,
+    sender: Sender,
+    announcer: Announcer,
+    walk_ended: bool,
+    list: OutgoingList,
+    open: OpenSources,
+    digester: Digester,
+    batch: Batch,
+    counters: &'a Counters,
+    listing: Listing<'a>,
+    ending: Ending,
+}
+
+/// Sends to one address. Fills in `report`.
+pub fn run(
+    request: &SendRequest,
+    address: SocketAddr,
+    wait_for_answer: Duration,
+    counters: &Counters,
+    stop: &Stop<'_>,
+    listing: Listing<'_>,
+    report: &mut Report,
+) -> Result<(), SendError> {
+    let options = SocketOptions {
+        offload: request.offload,
+        receive_buffer_bytes: 1 << 20,
+        ..SocketOptions::default()
+    };
+    let socket = Socket::connect(address, &options)?;
+    let clock = Clock::start();
+    let mtu = socket.path_mtu().unwrap_or(1_500);
+    let mtu = request.mtu_bytes.map_or(mtu, |asked| mtu.min(asked as usize));
+    let config = SenderConfig {
+        route_datagram_bytes: mtu.saturating_sub(header_bytes(&address)),
+        wait: wait_for_answer,
+        ..request.config.clone()
+    };
+    let digester = Digester::new(config.digest);
+    let seed = unpredictable().map_err(SendError::System)?;
+    let waker = Arc::new(Waker::new().map_err(SendError::System)?);
+    let mut transfer = Transfer {
+        request,
+        sender: Sender::new(clock.now(), config, seed),
+        clock,
+        socket,
+        announcer: Announcer::start(Arc::clone(&request.sources), Arc::clone(&waker))
+            .map_err(SendError::System)?,
+        walk_ended: false,
+        list: OutgoingList::default(),
+        open: OpenSources::default(),
+        digester,
+        batch: Batch::new(),
+        counters,
+        listing,
+        ending: Ending::default(),
+    };
+    transfer.drive(&waker, stop);
+    transfer.fill(report, header_bytes(&address) as u64);
+    transfer.ending.result(report)
+}
+
+impl Transfer<'_> {
+    fn drive(&mut self, waker: &Waker, stop: &Stop<'_>) {
+        let pool = BufferPool::new(1, 4 * 65_536);
+        let Some(mut buffer) = pool.take() else { return };
+        let mut stopping = false;
+        while !self.sender.is_closed() {
+            let now = self.clock.now();
+            self.receive(now, &mut buffer);
+            if stop.is_asked() && !stopping {
+                stopping = true;
+                self.ending.interrupted = true;
+                self.sender.cancel(CloseCode::Cancelled);
+            }
+            self.sender.handle_timeout(now);
+            self.announce();
+            self.handle_events();
+            let sent = self.transmit();
+            self.handle_events();
+            self.show();
+            if !sent {
+                self.rest(waker, stop, stopping);
+            }
+        }
+    }
+
+    /// Waits for the network, the walk, a signal, or the machine's next timeout.
+    fn rest(&mut self, waker: &Waker, stop: &Stop<'_>, stopping: bool) {
+        let now = self.clock.now();
+        let Some(at) = self.sender.poll_timeout(now) else { return };
+        let timeout = at.saturating_since(now);
+        if timeout.is_zero() {
+            return;
+        }
+        let mut ready = Vec::new();
+        let interests = [
+            Interest::Read(self.socket.as_fd()),
+            Interest::Read(waker.as_fd()),
+            Interest::Read(stop.wake),
+        ];
+        let interests = if stopping { &interests[..2] } else { &interests[..] };
+        // A failing poll would only make this loop spin until the machine's next timeout.
+        let _ = wait(interests, Some(timeout), &mut ready);
+        if ready.contains(&1) {
+            waker.clear();
+        }
+    }
+
+    fn receive(&mut self, now: Time, buffer: &mut crate::io::buffer::Buffer) {
+        loop {
+            match self.socket.receive(buffer) {
+                ReceiveOutcome::Received { .. } => {
+                    for datagram in buffer.datagrams() {
+                        self.sender.handle_datagram(now, datagram.bytes);
+                    }
+                    self.counters.packets_heard.fetch_add(1, Relaxed);
+                    buffer.clear();
+                }
+                ReceiveOutcome::Refused => self.sender.handle_refused(now),
+                ReceiveOutcome::Empty | ReceiveOutcome::Failed { .. } => return,
+                ReceiveOutcome::Full => buffer.clear(),
+            }
+        }
+    }
+
+    // ---- the manifest ----
+
+    fn announce(&mut self) {
+        while !self.walk_ended && self.sender.wants_entries() {
+            match self.announcer.next() {
+                Err(_) => return,
+                Ok(None) => {
+                    self.walk_ended = true;
+                    self.counters.totals_final.store(true, Relaxed);
+                }
+                Ok(Some(Found::Entry(entry, holes))) => self.push_entry(entry, holes),
+                Ok(Some(Found::Skipped(skipped))) => self.ending.skipped.push(Named {
+                    path: PathText::from(skipped.path.as_path()),
+                    reason: skipped.reason.to_string(),
+                }),
+                Ok(Some(Found::Unreadable(entry, error))) => {
+                    self.ending.unreadable(entry.name.as_bytes(), &error);
+                }
+            }
+        }
+        let read = self.request.config.dry_run || self.sender.unsent_body_bytes() == 0;
+        if self.walk_ended && read && self.batch.is_empty() {
+            self.sender.finish_manifest();
+        }
+    }
+
+    fn push_entry(&mut self, source: SourceEntry, holes: Vec<std::ops::Range<u64>>) {
+        let entry = self.sender.push_entry(&wire_entry(&source));
+        if !self.request.config.dry_run {
+            for hole in &holes {
+                self.sender.push_hole(hole.start, hole.end - hole.start);
+            }
+        }
+        let bytes = match source.kind {
+            EntryKind::File { .. } => source.identity.size,
+            EntryKind::Directory | EntryKind::Link { .. } => 0,
+        };
+        let hole_bytes: u64 = holes.iter().map(|hole| hole.end - hole.start).sum();
+        self.counters.bytes_total.fetch_add(bytes - hole_bytes, Relaxed);
+        self.counters.files_total.fetch_add(1, Relaxed);
+        self.ending.announced(&source);
+        self.list.push(source, holes);
+        if let Some(outgoing) = self.list.get(entry)
+            && outgoing.is_file()
+            && hole_bytes == bytes
+        {
+            let mut done = Vec::new();
+            self.digester.empty_file(entry, outgoing, &mut done);
+        }
+    }
+
+    // ---- events ----
+
+    fn handle_events(&mut self) {
+        while let Some(event) = self.sender.poll_event() {
+            match event {
+                SenderEvent::Connected => self.ending.connected(self.clock.now()),
+                SenderEvent::Settled { first_entry, entries, outcome } => {
+                    for entry in first_entry..first_entry.saturating_add(entries) {
+                        self.on_settled(entry, outcome);
+                    }
+                }
+                SenderEvent::Failed { entry, code, text, .. } => {
+                    if let Some(outgoing) = self.list.get(entry) {
+                        self.ending.failed(outgoing, code, &text);
+                        self.digester.forget(entry);
+                    }
+                    self.settle(entry);
+                }
+                SenderEvent::Again { entry, block, epoch } => self.send_again(entry, block, epoch),
+                SenderEvent::Finished { .. } => self.ending.finished(self.clock.now()),
+                SenderEvent::Closed(error) => self.ending.closed(error),
+            }
+        }
+    }
+
+    fn on_settled(&mut self, entry: u32, outcome: Outcome) {
+        if let Some(outgoing) = self.list.get(entry) {
+            if self.request.config.dry_run {
+                let what = match outcome {
+                    Outcome::Present => "is already there",
+                    Outcome::Committed | Outcome::WouldStore => "would be sent",
+                };
+                (self.listing)(outgoing.source.name.as_bytes(), what);
+            }
+            if outcome == Outcome::Present && outgoing.is_file() {
+                self.digester.forget(entry);
+            }
+            self.ending.settled(outgoing, outcome);
+        }
+        self.settle(entry);
+    }
+
+    fn settle(&mut self, entry: u32) {
+        self.open.close(u64::from(entry));
+        self.list.settle(entry);
+        self.counters.files_done.fetch_add(1, Relaxed);
+    }
+
+    /// The receiver's copy of a block differs: look at the file again, and send the block anew.
+    fn send_again(&mut self, entry: u32, block: u32, epoch: u8) {
+        let Some(range) = self.list.get(entry).map(|outgoing| {
+            let start = u64::from(block) * limits::BLOCK_BYTES;
+            let size = outgoing.body.end - outgoing.body.start;
+            start..(start + limits::BLOCK_BYTES).min(size)
+        }) else {
+            return;
+        };
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let result = self.file(entry).and_then(|file| {
+            file.read_at(&mut [std::io::IoSliceMut::new(&mut bytes)], range.start)?;
+            file.check_unchanged()
+        });
+        match result {
+            Ok(()) => {
+                let algorithm = self.sender.digest_algorithm();
+                let size = self.list.get(entry).map_or(0, |one| one.body.end - one.body.start);
+                let mut hasher = BlockHasher::new(algorithm, u64::from(block), size);
+                hasher.update(&bytes);
+                self.sender.resend_block(entry, block, epoch, hasher.finish());
+            }
+            Err(error) => self.give_up(entry, &error),
+        }
+    }
+
+    /// A file cannot be sent as it was announced.
+    fn give_up(&mut self, entry: u32, error: &SourceError) {
+        let Some(outgoing) = self.list.get_mut(entry) else { return };
+        if outgoing.is_void {
+            return;
+        }
+        outgoing.is_void = true;
+        self.ending.unreadable(outgoing.source.name.as_bytes(), error);
+        self.digester.forget(entry);
+        self.open.close(u64::from(entry));
+        let reason = match error {
+            SourceError::Changed { .. } => VoidReason::Changed,
+            SourceError::Vanished { .. } => VoidReason::Vanished,
+            SourceError::Io { .. } => VoidReason::Unreadable,
+        };
+        self.sender.push_void(entry, reason);
+    }
+
+    fn file(&mut self, entry: u32) -> Result<Arc<SourceFile>, SourceError> {
+        match self.list.get(entry) {
+            Some(outgoing) => {
+                self.open.get(&self.request.sources, u64::from(entry), &outgoing.source)
+            }
+            None => Err(SourceError::Vanished { path: String::new() }),
+        }
+    }
+
+    // ---- packets ----
+
+    /// Sends what may leave now, for one turn. Returns whether anything did.
+    fn transmit(&mut self) -> bool {
+        let mut runs = 0;
+        while runs < RUNS_PER_TURN {
+            let now = self.clock.now();
+            let Some(transmit) = self.sender.poll_transmit(now) else { break };
+            runs += 1;
+            match transmit {
+                Transmit::Datagram(datagram) => {
+                    if !self.batch.has_room(1, datagram.len()) {
+                        self.flush();
+                    }
+                    self.batch.append(datagram.len(), datagram.len()).copy_from_slice(&datagram);
+                }
+                Transmit::Body(run) => self.transmit_body(&run),
+            }
+        }
+        self.flush();
+        runs > 0
+    }
+
+    fn transmit_body(&mut self, run: &BodyRun) {
+        let bytes = (run.range.end - run.range.start) as usize;
+        let packets = run.packets() as usize;
+        let payload = run.payload_bytes as usize;
+        // A run of one short packet need not be padded to the size of the others.
+        let datagram_bytes = payload.min(bytes) + limits::DATA_HEADER_BYTES;
+        let total = bytes + packets * limits::DATA_HEADER_BYTES;
+        if !self.batch.has_room(packets, datagram_bytes) {
+            self.flush();
+        }
+        let mut batch = std::mem::replace(&mut self.batch, Batch::empty());
+        let datagrams = batch.append(total, datagram_bytes);
+        self.read_body(run, datagrams, datagram_bytes);
+        let sealer = self.sender.sealer();
+        for (index, datagram) in datagrams.chunks_mut(datagram_bytes).enumerate() {
+            let number = crate::wire::PacketNumber(run.first.0 + index as u64);
+            let offset = run.range.start + index as u64 * run.payload_bytes;
+            let flags = Flags { ack_now: run.ack_now && index + 1 == packets };
+            sealer.seal_data(number, flags, Space::Body, offset, datagram);
+        }
+        self.batch = batch;
+    }
+
+    /// Reads the run's bytes into their slots, and digests them if they are new. Bytes of a
+    /// file that cannot be read become zeros: its digest is never sent, so it is never committed.
+    fn read_body(&mut self, run: &BodyRun, datagrams: &mut [u8], datagram_bytes: usize) {
+        let parts: Vec<_> = self.list.parts(run.range.clone()).collect();
+        for (entry, range) in parts {
+            let Some(outgoing) = self.list.get(entry) else { continue };
+            let from = (outgoing.body.start + range.start - run.range.start) as usize;
+            let to = from + (range.end - range.start) as usize;
+            let mut slots = payload_slots(datagrams, datagram_bytes, from, to);
+            let is_void = outgoing.is_void;
+            let result = match self.file(entry) {
+                Ok(file) if !is_void => file.read_at(&mut slots, range.start).map(|()| file),
+                Ok(_) => Err(SourceError::Vanished { path: String::new() }),
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(file) if run.is_new => {
+                    self.digest(entry, &file, range.start, &slots);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    for slot in &mut slots {
+                        slot.fill(0);
+                    }
+                    self.give_up(entry, &error);
+                }
+            }
+        }
+    }
+
+    fn digest(
+        &mut self,
+        entry: u32,
+        file: &SourceFile,
+        mut offset: u64,
+        slots: &[std::io::IoSliceMut<'_>],
+    ) {
+        let mut done = Vec::new();
+        let Some(outgoing) = self.list.get(entry) else { return };
+        for slot in slots {
+            self.digester.update(entry, outgoing, offset, slot, &mut done);
+            offset += slot.len() as u64;
+        }
+        if done.is_empty() {
+            return;
+        }
+        let read_to_end = self.digester.has_ended(entry);
+        // Behind the last read and before the last digest: nobody commits a file that changed.
+        if read_to_end && let Err(error) = file.check_unchanged() {
+            return self.give_up(entry, &error);
+        }
+        for (entry, block, digest) in done {
+            self.sender.push_digest(entry, block, digest);
+        }
+        if read_to_end {
+            self.counters_read(entry);
+        }
+    }
+
+    fn counters_read(&mut self, entry: u32) {
+        // Retransmissions open it again; most files need none.
+        if self.list.get(entry).is_some_and(|one| one.body.end - one.body.start < 65_536) {
+            self.open.close(u64::from(entry));
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let flushed = self.batch.flush(&mut self.socket);
+        let now = self.clock.now();
+        if flushed.refused {
+            self.sender.handle_refused(now);
+        }
+        if let Some(bytes) = flushed.too_big {
+            self.sender.handle_too_big(now, bytes);
+        }
+    }
+
+    fn show(&self) {
+        self.counters.bytes_written.store(self.sender.written(), Relaxed);
+    }
+
+    fn fill(&mut self, report: &mut Report, headers: u64) {
+        let stats = self.sender.stats();
+        self.ending.fill(report, &stats, headers, self.request.config.digest);
+        report.digest = self.digester.finish().map(|digest| digest.to_string());
+        report.gso = Some(self.socket.send_offload() == crate::io::batch::Offload::Segmentation);
+    }
+}
+
+/// What the manifest says of an entry.
+fn wire_entry(source: &SourceEntry) -> Entry<'_> {
+    let (kind, size, target) = match &source.kind {
+        EntryKind::File { .. } => (crate::wire::EntryKind::File, source.identity.size, &[][..]),
+        EntryKind::Directory => (crate::wire::EntryKind::Directory, 0, &[][..]),
+        EntryKind::Link { target } => (crate::wire::EntryKind::Symlink, 0, target.as_slice()),
+    };
+    let identity = &source.identity;
+    Entry {
+        kind,
+        mode: (source.mode & 0o7777) as u16,
+        mtime_seconds: identity.modified.seconds(),
+        mtime_nanos: identity.modified.nanoseconds(),
+        size,
+        identity: Identity {
+            device: identity.device,
+            inode: identity.inode,
+            ctime_seconds: identity.changed.seconds(),
+            ctime_nanos: identity.changed.nanoseconds(),
+        },
+        path: source.name.as_bytes(),
+        target,
+    }
+}
