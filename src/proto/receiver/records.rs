@@ -160,3 +160,90 @@ impl Receiver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{Accepted, ReceiverConfig, Time};
+    use crate::wire::{
+        Data, DigestAlgorithm, Flags, Frame, Greeting, Mode, Opener, Packet, PacketNumber, Space,
+    };
+
+    const GREETING: Greeting = Greeting {
+        version_max: 1,
+        version_min: 1,
+        mode: Mode::Open,
+        digest: DigestAlgorithm::None,
+        dry_run: true,
+        connection: 7,
+        seed: 8,
+        nonce: [9; 16],
+        key_share: [0; 32],
+    };
+
+    fn dry_run() -> Receiver {
+        let accepted = Accepted {
+            greeting: GREETING,
+            connection: 1,
+            seed: 2,
+            srtt_us: 0,
+            number: PacketNumber(0),
+            datagram_bytes: 84,
+        };
+        Receiver::new(Time::ZERO, ReceiverConfig::default(), &accepted)
+    }
+
+    fn read(receiver: &mut Receiver, records: &[ManifestRecord<'_>]) {
+        let mut payload = Vec::new();
+        records.iter().for_each(|record| record.encode(&mut payload));
+        let data = Data { space: Space::Manifest, offset: 0, payload: &payload };
+        let packet = Packet {
+            connection: 1,
+            number: PacketNumber(1),
+            flags: Flags::default(),
+            frame: Frame::Data(data),
+            datagram_bytes: 20 + payload.len(),
+        };
+        receiver.handle_packet(Time::ZERO, &packet);
+    }
+
+    const FILE: ManifestRecord<'_> = ManifestRecord::Entry(Entry {
+        kind: EntryKind::File,
+        mode: 0o644,
+        mtime_seconds: 0,
+        mtime_nanos: 0,
+        size: 100,
+        identity: crate::wire::Identity { device: 0, inode: 0, ctime_seconds: 0, ctime_nanos: 0 },
+        path: b"a",
+        target: b"",
+    });
+
+    #[test]
+    fn holes_of_a_dry_run_are_read_and_need_nothing() {
+        let mut receiver = dry_run();
+        read(&mut receiver, &[FILE, ManifestRecord::Hole { offset: 0, bytes: 100 }]);
+        assert!(matches!(receiver.poll_event(), Some(ReceiverEvent::Entry(_))));
+        assert_eq!(receiver.poll_event(), None);
+    }
+
+    //= proto.md#end
+    //= type=test
+    //# A peer that ends a transfer because of a failure sends CLOSE twice and then nothing more
+    #[test]
+    fn a_broken_rule_is_answered_with_two_closes_and_then_with_nothing() {
+        let mut receiver = dry_run();
+        read(&mut receiver, &[ManifestRecord::Hole { offset: 0, bytes: 100 }]);
+        for number in 0..2 {
+            let datagram = receiver.poll_transmit(Time::ZERO).unwrap();
+            let expected = PacketNumber(number);
+            let opener = Opener { connection: 7, seed: 8, expected };
+            let packet = opener.open(&datagram).unwrap();
+            assert_eq!(packet.number, expected);
+            assert!(
+                matches!(packet.frame, Frame::Close(close) if close.code == CloseCode::Protocol)
+            );
+        }
+        assert_eq!(receiver.poll_transmit(Time::ZERO), None);
+        assert!(receiver.is_closed());
+    }
+}

@@ -318,6 +318,11 @@ impl InFlight {
     pub fn has_open(&self) -> bool {
         self.packets > 0
     }
+
+    /// Whether one of these carries content.
+    pub fn has_open_content(&self) -> bool {
+        self.runs.iter().any(|run| run.chunk.is_some() && run.open_mask() != 0)
+    }
 }
 
 /// The bits of `ack` that speak of `run`'s packets, packet `first` as bit 0.

@@ -115,6 +115,8 @@ pub struct Sender {
     loss_deadline: Option<Time>,
     pto_backoff: u32,
     probes_due: u32,
+    /// The probes that are due carry no content: credit forbids new one, and none was lost.
+    probes_are_bare: bool,
     controller: Box<dyn Controller>,
     pacer: Pacer,
     flow: FlowControl,
@@ -207,6 +209,7 @@ impl Sender {
             loss_deadline: None,
             pto_backoff: 0,
             probes_due: 0,
+            probes_are_bare: false,
             pacer: Pacer::new(now),
             flow: FlowControl::new(first, 1),
             mark: Mark::default(),
@@ -537,7 +540,8 @@ impl Sender {
         }
         let timeout = self.rtt.probe_timeout(self.ack_delay_max);
         // Held by credit alone there is no sign of loss, and the ACK that ends it may be lost.
-        let backoff_max = if waiting { 16 } else { CREDIT_BACKOFF_MAX };
+        let credit_alone = self.held_by_credit() && !self.in_flight.has_open_content();
+        let backoff_max = if credit_alone { CREDIT_BACKOFF_MAX } else { 16 };
         let doubled = timeout.saturating_mul(1 << self.pto_backoff.min(backoff_max));
         Some(self.last_sent + doubled.min(KEEPALIVE.max(timeout)))
     }
@@ -551,6 +555,7 @@ impl Sender {
         }
         let mut lost = in_flight::Lost::default();
         self.in_flight.take_oldest(2, &mut lost);
+        self.probes_are_bare = lost.chunks.is_empty() && self.held_by_credit();
         self.requeue(&lost);
         self.mtu.on_timeout();
         self.controller.on_probe_timeout();

@@ -107,7 +107,9 @@ impl Sender {
         if self.probes_due > 0 {
             self.probes_due -= 1;
             let most = PROBE_PACKETS * self.payload_bytes();
-            if let Some(transmit) = self.transmit_content(now, most, true) {
+            if !self.probes_are_bare
+                && let Some(transmit) = self.transmit_content(now, most, true)
+            {
                 return Some(transmit);
             }
             self.probes_due = 0;
