@@ -102,9 +102,8 @@ struct Server<'a> {
     clock: Clock,
     listener: Socket,
     pool: BufferPool,
-    /// For when a pool is empty; and to go with jobs that need no bytes.
+    /// Goes with jobs that need no bytes.
     reserve: Arc<Buffer>,
-    spare: Buffer,
     admission: Admission,
     config: ReceiverConfig,
     modes: ModePolicy,
@@ -141,8 +140,7 @@ pub fn receive(
         ..ReceiverConfig::default()
     };
     let pool = BufferPool::new(8, SLAB_BYTES);
-    let small = BufferPool::new(2, 0);
-    let (Some(reserve), Some(spare)) = (small.take(), small.take()) else {
+    let Some(reserve) = BufferPool::new(1, 0).take() else {
         return Err(RecvError::System(std::io::ErrorKind::OutOfMemory.into()));
     };
     watcher.listening(listener.local_address(), granted);
@@ -152,7 +150,6 @@ pub fn receive(
         listener,
         pool,
         reserve: Arc::new(reserve),
-        spare,
         admission: Admission::new(config.clone(), unpredictable()?),
         config,
         modes: ModePolicy::of_process()?,
@@ -168,14 +165,11 @@ pub fn receive(
 
 impl Server<'_> {
     fn run(&mut self, stop: &Stop<'_>, watcher: &mut dyn Watcher) -> Result<Ended, RecvError> {
-        let mut ready: Vec<usize> = Vec::new();
         loop {
             let now = self.clock.now();
             let mut busy = self.take_from_listener(now, watcher);
             for index in 0..self.transfers.len() {
-                if self.is_worth_a_look(index, &ready) {
-                    busy |= self.take_from_transfer(now, index, watcher);
-                }
+                busy |= self.take_from_transfer(now, index, watcher);
             }
             for transfer in &mut self.transfers {
                 busy |= transfer.take_done(now);
@@ -194,35 +188,23 @@ impl Server<'_> {
             }
             if busy {
                 self.last_packet = now;
-                ready.clear();
-                ready.extend(0..self.transfers.len() + 1);
             } else {
-                self.rest(now, stop, &mut ready);
+                self.rest(now, stop);
             }
         }
     }
 
-    /// With many transfers only sockets that poll named are read; position 0 is the listener.
-    fn is_worth_a_look(&self, index: usize, ready: &[usize]) -> bool {
-        self.transfers.len() <= 4 || ready.contains(&(index + 1))
-    }
-
-    fn rest(&mut self, now: Time, stop: &Stop<'_>, ready: &mut Vec<usize>) {
+    fn rest(&mut self, now: Time, stop: &Stop<'_>) {
         let at =
             self.transfers.iter().filter_map(|transfer| transfer.receiver.poll_timeout(now)).min();
-        let mut timeout = at.map(|at| at.saturating_since(now));
+        let timeout = at.map(|at| at.saturating_since(now));
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
-            ready.clear();
-            ready.extend(0..self.transfers.len() + 1);
             return;
         }
         let hot = now.saturating_since(self.last_packet) < DOZE_SPAN;
-        if hot && self.transfers.len() <= 4 {
+        if hot {
             doze(timeout.map_or(DOZE, |timeout| timeout.min(DOZE)));
             return;
-        }
-        if hot {
-            timeout = Some(timeout.map_or(DOZE_SPAN, |timeout| timeout.min(DOZE_SPAN)));
         }
         self.doorbell.before_sleep();
         let mut any = false;
@@ -235,7 +217,7 @@ impl Server<'_> {
             interests.push(Interest::Read(self.doorbell.waker().as_fd()));
             interests.push(Interest::Read(stop.wake));
             // A failing poll would only make this loop spin until the next timeout.
-            let _ = wait(&interests, timeout, ready);
+            let _ = wait(&interests, timeout, &mut Vec::new());
         }
         self.doorbell.after_sleep();
     }
@@ -271,9 +253,7 @@ impl Server<'_> {
 
     fn take_from_transfer(&mut self, now: Time, index: usize, watcher: &mut dyn Watcher) -> bool {
         let Some(transfer) = self.transfers.get_mut(index) else { return false };
-        let Some(mut buffer) = transfer.pool.take() else {
-            return self.take_without_buffer(now, index);
-        };
+        let Some(mut buffer) = transfer.take_buffer(now) else { return false };
         let mut any = false;
         let mut refused = false;
         for _ in 0..RECEIVES_PER_TURN {
@@ -305,23 +285,6 @@ impl Server<'_> {
             }
         }
         self.end_buffer(now, &buffer, &touched);
-        self.counters.packets_heard.fetch_add(1, Relaxed);
-        true
-    }
-
-    /// The disk holds every buffer: answers probes, drops body.
-    fn take_without_buffer(&mut self, now: Time, index: usize) -> bool {
-        let Some(transfer) = self.transfers.get_mut(index) else { return false };
-        self.spare.clear();
-        let outcome = transfer.socket.receive(&mut self.spare);
-        if !matches!(outcome, ReceiveOutcome::Received { .. }) {
-            return false;
-        }
-        for datagram in self.spare.datagrams() {
-            if datagram.arrival.from == transfer.peer {
-                transfer.take_without_buffer(now, datagram.bytes);
-            }
-        }
         self.counters.packets_heard.fetch_add(1, Relaxed);
         true
     }

@@ -91,8 +91,9 @@ pub struct Transfer {
     pub receiver: Receiver,
     /// Connected to the sender.
     pub socket: Socket,
-    /// Free buffers.
-    pub pool: BufferPool,
+    /// The disk holds every buffer: there is no use in reading the socket.
+    pub is_stalled: bool,
+    pool: BufferPool,
     /// What came of entries so far.
     pub tally: Tally,
     /// Why it ended, if it did before its end.
@@ -157,6 +158,7 @@ impl Transfer {
             connection: receiver.opener().connection,
             receiver,
             socket,
+            is_stalled: false,
             pool: BufferPool::new(BUFFERS_MAX, SLAB_BYTES),
             tally: Tally::default(),
             error: None,
@@ -272,21 +274,6 @@ impl Transfer {
         }
     }
 
-    /// Only what needs no buffer: bytes of the body are dropped, as if they had been lost. For
-    /// when the disk holds every buffer and probes must be answered all the same.
-    pub fn take_without_buffer(&mut self, now: Time, datagram: &[u8]) {
-        let Ok(packet) = self.receiver.opener().open(datagram) else {
-            self.receiver.handle_invalid();
-            return;
-        };
-        if !matches!(&packet.frame, Frame::Data(data) if data.space == Space::Body) {
-            self.receiver.handle_packet(now, &packet);
-            self.collect(now);
-        } else if packet.flags.ack_now {
-            self.receiver.handle_unplaced(now);
-        }
-    }
-
     // ---- the writing thread ----
 
     /// Tells the machine what the writing thread has done. Returns whether there was anything.
@@ -339,6 +326,17 @@ impl Transfer {
             self.first_entry += 1;
         }
         found
+    }
+
+    /// A buffer to receive into. While the disk holds all of them the socket is not read: its
+    /// queue and credit stop the sender, and the machine must not take that for silence.
+    pub fn take_buffer(&mut self, now: Time) -> Option<Buffer> {
+        let buffer = self.pool.take();
+        self.is_stalled = buffer.is_none();
+        if self.is_stalled {
+            self.receiver.handle_deaf(now);
+        }
+        buffer
     }
 
     /// Turns the machine's events into work.

@@ -242,10 +242,10 @@ impl Receiver {
         self.stats.invalid += 1;
     }
 
-    /// A packet came that asks for an ACK, but the shell had nowhere to keep its content.
-    pub fn handle_unplaced(&mut self, now: Time) {
-        self.heard(now, 0, 0, true);
-        self.stats.unplaced += 1;
+    /// The shell has no room to read its socket: what is not heard now is no silence.
+    pub fn handle_deaf(&mut self, now: Time) {
+        self.on_call(now);
+        self.last_heard = now;
     }
 
     /// The largest datagram that came: credit is stated for it.
