@@ -76,8 +76,8 @@ impl Sender {
                 Space::Body | Space::Answers => {}
             }
         }
-        for chunk in acked.spurious.iter().filter(|chunk| chunk.space == Space::Body) {
-            self.body.on_spurious(&chunk.range);
+        for (number, chunk) in acked.spurious.iter().filter(|it| it.1.space == Space::Body) {
+            self.body.on_spurious(*number, &chunk.range);
         }
         if acked.spurious_packets > 0 {
             self.stats.packets_spurious += acked.spurious_packets;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use crate::proto::range_set::RangeSet;
-use crate::wire::limits;
+use crate::wire::{PacketNumber, limits};
 
 /// The body range of one entry.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct BodyQueue {
     lost: RangeSet,
     /// Entry and block -> epoch, of the blocks that the receiver asked for again.
     epochs: BTreeMap<(u32, u32), u8>,
+    /// Start of such a block's range -> its end, and the first number it was sent under again.
+    resent: BTreeMap<u64, (u64, PacketNumber)>,
 }
 
 impl BodyQueue {
@@ -110,6 +112,8 @@ impl BodyQueue {
         }
         if !self.epochs.is_empty() {
             self.epochs = self.epochs.split_off(&(self.first_entry, 0));
+            let start = self.spans.front().map_or(self.end, |span| span.start);
+            self.resent = self.resent.split_off(&start);
         }
         true
     }
@@ -166,9 +170,25 @@ impl BodyQueue {
         }
     }
 
-    /// `range` has arrived after all.
-    pub fn on_spurious(&mut self, range: &Range<u64>) {
-        self.lost.remove(range);
+    /// Block `block` of `entry` is to be sent again, in packets from `next` on: what left before
+    /// was thrown away by the receiver.
+    pub fn resend_block(&mut self, entry: u32, block: u32, next: PacketNumber) {
+        if let Some(range) = self.block_range(entry, block) {
+            self.on_lost(range.clone());
+            self.resent.insert(range.start, (range.end, next));
+        }
+    }
+
+    /// `range` has arrived after all, in packets from `number` on.
+    pub fn on_spurious(&mut self, number: PacketNumber, range: &Range<u64>) {
+        let mut start = range.start;
+        for (&block_start, &(block_end, next)) in self.resent.range(..range.end) {
+            if block_end > start && number < next {
+                self.lost.remove(&(start..block_start.max(start)));
+                start = block_end.max(start);
+            }
+        }
+        self.lost.remove(&(start..range.end.max(start)));
     }
 
     /// Whether there is anything to send below `max_body`.
@@ -217,6 +237,20 @@ mod tests {
     fn small_files_share_a_chunk() {
         let mut queue = queue(&[100, 0, 200, 300]);
         assert_eq!(queue.next_chunk(1_000, u64::MAX), Some((0..600, true)));
+    }
+
+    #[test]
+    fn a_late_report_of_what_left_before_a_block_was_asked_again_counts_for_nothing() {
+        let mut queue = queue(&[100, BLOCK, 100]);
+        queue.next_chunk(u64::MAX, u64::MAX);
+        queue.on_lost(0..BLOCK + 200);
+        assert!(queue.ask_again(1, 0, 1));
+        queue.resend_block(1, 0, PacketNumber(50));
+        queue.on_spurious(PacketNumber(10), &(0..BLOCK + 200));
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), Some((100..BLOCK + 100, false)));
+        queue.on_lost(200..300);
+        queue.on_spurious(PacketNumber(50), &(200..300));
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), None);
     }
 
     #[test]

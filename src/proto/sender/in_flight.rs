@@ -105,8 +105,9 @@ fn mask(count: u64) -> u64 {
 pub struct Acked {
     /// Record-space content that is now known to have arrived (of the body nobody needs to know).
     pub chunks: Vec<Chunk>,
-    /// Content of any space that had been declared lost and arrived all the same.
-    pub spurious: Vec<Chunk>,
+    /// Content of any space that had been declared lost and arrived all the same, with the first
+    /// number of the run that carried it.
+    pub spurious: Vec<(PacketNumber, Chunk)>,
     /// Number of packets newly reported.
     pub packets: u64,
     /// Of these, packets that had been declared lost.
@@ -222,7 +223,7 @@ impl InFlight {
             if run.chunk.as_ref().is_some_and(|chunk| chunk.space != Space::Body) {
                 run.for_each_piece(new, |piece| acked.chunks.push(piece));
             }
-            run.for_each_piece(was_lost, |piece| acked.spurious.push(piece));
+            run.for_each_piece(was_lost, |piece| acked.spurious.push((run.first, piece)));
             let largest_bit = ack.largest.0.checked_sub(run.first.0);
             if largest_bit.is_some_and(|bit| bit < run.packets && new >> bit & 1 == 1) {
                 acked.largest = Some((run.sent_at, run.mark));

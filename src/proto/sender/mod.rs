@@ -378,9 +378,7 @@ impl Sender {
     /// Sends a block again under a new epoch, in answer to [`SenderEvent::Again`].
     pub fn resend_block(&mut self, entry: u32, block: u32, epoch: u8, digest: Digest) {
         self.push_digest_record(entry, block, epoch, digest);
-        if let Some(range) = self.body.block_range(entry, block) {
-            self.body.on_lost(range);
-        }
+        self.body.resend_block(entry, block, self.in_flight.next_number());
     }
 
     fn push_digest_record(&mut self, entry: u32, block: u32, epoch: u8, digest: Digest) {
