@@ -187,7 +187,7 @@ impl Receiver {
             config,
         };
         receiver.take_number(now, first, accepted.datagram_bytes);
-        receiver.sack.insert(first);
+        receiver.sack.hold(first);
         receiver.ack_timing.at_once();
         receiver
     }
@@ -211,14 +211,14 @@ impl Receiver {
 
     /// Counts an arrival; returns false for a duplicate.
     fn take_number(&mut self, now: Time, number: PacketNumber, datagram_bytes: usize) -> bool {
-        if self.sack.has(number) {
+        let is_largest = self.sack.largest().is_none_or(|largest| number > largest);
+        if !self.sack.see(number) {
             self.stats.duplicates += 1;
             return false;
         }
-        if self.sack.largest().is_none_or(|largest| number > largest) {
+        if is_largest {
             self.arrival = now;
         }
-        self.sack.see(number);
         self.opener.expected = self.opener.expected.max(number.next());
         self.stats.packets_received += 1;
         self.stats.datagram_bytes_received += datagram_bytes as u64;
@@ -259,8 +259,8 @@ impl Receiver {
             return;
         }
         self.heard(now, 1, packet.datagram_bytes, packet.flags.ack_now);
-        if !self.take_number(now, packet.number, packet.datagram_bytes) {
-            // Told again at once: what this is a repetition of may have been acknowledged in vain.
+        let is_fresh = self.take_number(now, packet.number, packet.datagram_bytes);
+        if !is_fresh && self.sack.is_held(packet.number) {
             return;
         }
         let held = match &packet.frame {
@@ -284,7 +284,7 @@ impl Receiver {
             }
         };
         if held {
-            self.sack.insert(packet.number);
+            self.sack.hold(packet.number);
         } else {
             self.stats.unplaced += 1;
         }
@@ -308,10 +308,11 @@ impl Receiver {
             let start = run.offset + index * run.payload_bytes;
             let end = (start + run.payload_bytes).min(run_end);
             let datagram = (end - start) as usize + limits::DATA_HEADER_BYTES;
-            fresh |= self.take_number(now, number, datagram);
+            self.take_number(now, number, datagram);
+            fresh |= !self.sack.is_held(number);
             if held_end == start && self.body.accepts(&(run.offset..end)) {
                 held_end = end;
-                self.sack.insert(number);
+                self.sack.hold(number);
             } else {
                 self.stats.unplaced += 1;
             }
