@@ -54,6 +54,7 @@ pub struct TransferOutcome {
     /// What the link back did.
     pub backward: LinkCounters,
     files: Vec<SimFile>,
+    dry_run: bool,
 }
 
 impl TransferOutcome {
@@ -79,6 +80,7 @@ impl TransferOutcome {
             forward,
             backward,
             files: plan.files.clone(),
+            dry_run: plan.config.dry_run,
         }
     }
 
@@ -140,7 +142,8 @@ impl TransferOutcome {
                 (Decision::Take, Stored::Failed(_)) => spoiled,
                 (Decision::Present, Stored::Present) => true,
                 (Decision::Refuse(planned), Stored::Refused(code)) => planned == code,
-                (Decision::FailCommit(_), Stored::Failed(_)) => true,
+                (Decision::FailCommit(_), Stored::Failed(_)) => !self.dry_run,
+                (Decision::FailCommit(_), Stored::Committed) => self.dry_run,
                 _ => false,
             };
             assert!(as_planned, "entry {entry} ended as {stored:?}");

@@ -297,6 +297,10 @@ impl ReceivingHost {
     fn flush_run(&mut self, now: Time, transfer: usize, watch: &mut Watch) {
         let Some(connection) = self.connections.get_mut(&transfer) else { return };
         let Some((run, payload, read_at)) = connection.run.take() else { return };
+        // The manifest may have come in the same batch: files are opened before they are written,
+        // and a block is compared after its last write.
+        self.act_on_events(now, transfer);
+        let Some(connection) = self.connections.get_mut(&transfer) else { return };
         let Some(machine) = connection.machine.as_mut() else { return };
         watch.on_handed(run.first.0, run.packets);
         self.places.clear();
@@ -304,9 +308,6 @@ impl ReceivingHost {
         if self.places.is_empty() {
             return;
         }
-        // The manifest may have come in the same batch: files are opened before they are written.
-        self.act_on_events(now, transfer);
-        let Some(connection) = self.connections.get_mut(&transfer) else { return };
         let mut writes = Vec::with_capacity(self.places.len());
         let mut bytes = 0;
         for place in &self.places {

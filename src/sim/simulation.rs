@@ -215,7 +215,11 @@ impl Running {
             runs_at_once: 0,
             flows: simulation.transfers.iter().enumerate().map(flow).collect(),
             receivers: simulation.receivers.iter().enumerate().map(receiver).collect(),
-            watches: simulation.transfers.iter().map(|_| Watch::default()).collect(),
+            watches: simulation
+                .transfers
+                .iter()
+                .map(|plan| Watch::new(plan.config.first_number))
+                .collect(),
             trace: Trace::default(),
             simulation,
         }

@@ -38,6 +38,12 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// A transfer whose sender counts from `first_number` on.
+    pub fn new(first_number: u64) -> Watch {
+        let first_word = first_number as usize / 64;
+        Watch { next_number: first_number, first_word, ..Watch::default() }
+    }
+
     /// The sender emits a datagram.
     pub fn on_sender_datagram(&mut self, datagram: &[u8], sender: &Sender) -> u64 {
         if let Ok(packet) = Opener::hello().open(datagram) {
@@ -89,10 +95,6 @@ impl Watch {
     }
 
     fn on_number(&mut self, number: u64, packets: u64) {
-        if self.next_number == 0 && number >= 1 << 31 {
-            self.next_number = number;
-            self.first_word = number as usize / 64;
-        }
         assert_eq!(number, self.next_number, "packet numbers rise by one");
         self.next_number = number + packets;
     }

@@ -1,5 +1,7 @@
 //! proto.md as tests, over the simulation: one module per section.
 
+// Circumstances drawn from seeds.
+mod random;
 // Handshake: HELLO, WELCOME, START under loss; the cookie; who is not there.
 mod handshake;
 
