@@ -49,7 +49,9 @@ impl Sender {
         self.digests.raise_limit(ack.max_digests);
         let acked = self.in_flight.on_ack(ack);
         self.release(&acked);
-        if let Some((sent_at, _)) = acked.largest {
+        if let Some((sent_at, _)) = acked.largest
+            && !self.is_late(now)
+        {
             let delay = Duration::from_micros(u64::from(ack.delay_us));
             let since = now.saturating_since(sent_at);
             self.ack_delay_max = self.ack_delay_max.max(delay.min(Duration::from_millis(25)));
@@ -57,6 +59,7 @@ impl Sender {
         }
         if acked.packets > 0 {
             self.pto_backoff = 0;
+            self.pto_from = now;
             let grown = acked.datagram_bytes.min(self.flow.datagram_bytes());
             self.mtu.on_reported(grown as usize);
         }

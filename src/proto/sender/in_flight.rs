@@ -315,6 +315,11 @@ impl InFlight {
         run.for_each_piece(bits, |piece| lost.chunks.push(piece));
     }
 
+    /// Packets neither reported nor lost.
+    pub fn open_packets(&self) -> u64 {
+        self.packets
+    }
+
     /// Whether any packet is neither reported nor lost.
     pub fn has_open(&self) -> bool {
         self.packets > 0

@@ -64,6 +64,9 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 /// Doublings of the probe timeout while credit alone holds the sender (proto.md, "Loss detection").
 const CREDIT_BACKOFF_MAX: u32 = 2;
 
+/// A shell that calls later than this after it was due has stalled; a busy one is not so late.
+const LATENESS_MAX: Duration = Duration::from_millis(10);
+
 /// Manifest and digest bytes the sender holds at most before it takes no more entries.
 const STREAM_HELD_BYTES: u64 = 512 * 1_024;
 
@@ -131,6 +134,11 @@ pub struct Sender {
     last_sent: Time,
     last_heard: Time,
     last_call: Time,
+    /// When the shell was told to call again, and the last call that came much later.
+    call_due: Option<Time>,
+    late_at: Option<Time>,
+    /// The probe timeout runs from here: see [`Sender::pto_deadline`].
+    pto_from: Time,
     refused: bool,
     judge_from: Time,
     held: Held,
@@ -220,6 +228,9 @@ impl Sender {
             last_sent: now,
             last_heard: now,
             last_call: now,
+            call_due: None,
+            late_at: None,
+            pto_from: now,
             refused: false,
             judge_from: now,
             held: Held::Source,
@@ -276,7 +287,7 @@ impl Sender {
         }
         let State::Hello { since, sent, .. } = self.state else { return };
         // With one HELLO out the answer is surely to it; else the sample may be too long.
-        if sent == 1 {
+        if sent == 1 && !self.is_late(now) {
             self.rtt.on_sample(now, now.saturating_since(since));
         }
         self.sealer = Sealer { connection: welcome.connection, seed: welcome.seed };
@@ -482,12 +493,22 @@ impl Sender {
     // ---- time ----
 
     fn on_call(&mut self, now: Time) {
+        if self.call_due.is_some_and(|due| now > due + LATENESS_MAX) {
+            self.late_at = Some(now);
+        }
         // After a stall of our own the silence may be ours: probe before judging.
         if now.saturating_since(self.last_call) > KEEPALIVE * 2 && self.state == State::Open {
             self.judge_from = now + KEEPALIVE;
             self.probes_due = self.probes_due.max(1);
+            self.stats.probe_timeouts += 1;
         }
         self.last_call = now;
+    }
+
+    /// Whether this call comes so late that what is read now may have waited at this host: it
+    /// says nothing about the path's RTT.
+    pub(super) fn is_late(&self, now: Time) -> bool {
+        self.late_at == Some(now)
     }
 
     /// Time has passed; call it when [`Sender::poll_timeout`] is reached.
@@ -512,7 +533,7 @@ impl Sender {
                     self.detect_losses(now);
                 }
                 if self.pto_deadline().is_some_and(|deadline| deadline <= now) {
-                    self.on_probe_timeout();
+                    self.on_probe_timeout(now);
                 }
             }
             State::Closing { .. } | State::Closed => {}
@@ -528,6 +549,10 @@ impl Sender {
     }
 
     /// When a probe is due if nothing is heard until then.
+    ///
+    /// The timeout runs from the last news (an ACK that reported something, a probe) or, when
+    /// nothing was under way, from the packet that left. Were it to run from the last packet
+    /// alone, a slowly paced sender that hears nothing would put it off for ever.
     fn pto_deadline(&self) -> Option<Time> {
         if self.probes_due > 0 {
             return None;
@@ -536,16 +561,20 @@ impl Sender {
         if !waiting && !self.held_by_credit() {
             return Some(self.last_sent + KEEPALIVE);
         }
-        let timeout = self.rtt.probe_timeout(self.ack_delay_max);
+        // One bad sample must not keep the sender silent for long.
+        let bound = KEEPALIVE.max(self.rtt.smoothed() * 2);
+        let timeout = self.rtt.probe_timeout(self.ack_delay_max).min(bound);
         // Held by credit alone there is no sign of loss, and the ACK that ends it may be lost.
         let credit_alone = self.held_by_credit() && !self.in_flight.has_open_content();
         let backoff_max = if credit_alone { CREDIT_BACKOFF_MAX } else { 16 };
         let doubled = timeout.saturating_mul(1 << self.pto_backoff.min(backoff_max));
-        Some(self.last_sent + doubled.min(KEEPALIVE.max(timeout)))
+        let from = if waiting { self.pto_from } else { self.last_sent };
+        Some(from + doubled.min(bound))
     }
 
-    fn on_probe_timeout(&mut self) {
+    fn on_probe_timeout(&mut self, now: Time) {
         self.pto_backoff += 1;
+        self.pto_from = now;
         self.probes_due = 2;
         self.stats.probe_timeouts += 1;
         if !self.confirmed {
@@ -561,6 +590,11 @@ impl Sender {
 
     /// When [`Sender::handle_timeout`] or [`Sender::poll_transmit`] must be called next.
     pub fn poll_timeout(&mut self, now: Time) -> Option<Time> {
+        self.call_due = self.next_call(now);
+        self.call_due
+    }
+
+    fn next_call(&mut self, now: Time) -> Option<Time> {
         match &self.state {
             State::Hello { next, since, refused_since, .. } => {
                 let give_up = *since + self.config.wait;

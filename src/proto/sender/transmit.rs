@@ -223,6 +223,9 @@ impl Sender {
 
     fn count_sent(&mut self, now: Time, packets: u64, bytes: u64) {
         self.last_sent = now;
+        if self.in_flight.open_packets() <= packets {
+            self.pto_from = now;
+        }
         self.stats.packets_sent += packets;
         self.stats.datagram_bytes_sent += bytes;
         self.pacer.on_sent(bytes);
