@@ -213,7 +213,9 @@ impl Server<'_> {
         }
         if !any {
             let mut interests = vec![Interest::Read(self.listener.as_fd())];
-            interests.extend(self.transfers.iter().map(|one| Interest::Read(one.socket.as_fd())));
+            // A stalled transfer's socket is readable and of no use: its disk rings instead.
+            let listening = self.transfers.iter().filter(|one| !one.is_stalled);
+            interests.extend(listening.map(|one| Interest::Read(one.socket.as_fd())));
             interests.push(Interest::Read(self.doorbell.waker().as_fd()));
             interests.push(Interest::Read(stop.wake));
             // A failing poll would only make this loop spin until the next timeout.
