@@ -24,7 +24,10 @@ pub enum Error {
         refused: bool,
     },
     /// The peer closed the transfer.
-    #[error("the other side ended the transfer: {code}{}{text}", if .text.is_empty() { "" } else { ": " })]
+    #[error(
+        "the other side ended the transfer: {code}{}{text}",
+        if .text.is_empty() { "" } else { ": " }
+    )]
     ClosedByPeer {
         /// Its reason.
         code: CloseCode,

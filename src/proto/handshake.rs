@@ -93,7 +93,8 @@ impl Admission {
         }
     }
 
-    /// Opens START from `peer`; none if it is no answer to a WELCOME of ours of the last 15 to 30 s.
+    /// Opens START from `peer`; none if it is no answer to a WELCOME of ours of the last 15 to
+    /// 30 s.
     pub fn open_start(&self, now: Time, peer: &[u8], datagram: &[u8]) -> Option<Accepted> {
         let (start, connection) = parse_start_unchecked(datagram).ok()?;
         if !start.greeting.speaks_our_version() || start.greeting.mode != Mode::Open {

@@ -114,7 +114,8 @@ pub struct Acked {
     pub spurious_packets: u64,
     /// When the newest of them left.
     pub newest_sent_at: Option<Time>,
-    /// The run that holds the ACK's `largest`, if that is newly reported: when it left, and its mark.
+    /// The run that holds the ACK's `largest`, if that is newly reported: when it left, and its
+    /// mark.
     pub largest: Option<(Time, Mark)>,
     /// Largest datagram newly reported, in bytes.
     pub datagram_bytes: u64,

@@ -8,8 +8,8 @@
 //! 5. within window, pacing and credit: manifest, digests, lost body, new body
 //!
 //! The parts: `body` (what waits), `in_flight` (what is under way), `rtt`, `pacer`,
-//! `flow_control`, `path_mtu`, `congestion`; `acks` takes ACKs in and finds losses, `answers` reads the
-//! receiver's records, `transmit` makes packets.
+//! `flow_control`, `path_mtu`, `congestion`; `acks` takes ACKs in and finds losses, `answers` reads
+//! the receiver's records, `transmit` makes packets.
 
 mod acks;
 mod answers;
