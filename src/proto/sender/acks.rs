@@ -32,7 +32,10 @@ impl Sender {
             self.stats.invalid += 1;
             return;
         }
-        let newer = self.last_ack.is_none_or(|last| ack.largest >= last.largest);
+        let newer = self.last_ack.is_none_or(|last| {
+            ack.largest > last.largest
+                || (ack.largest == last.largest && ack.received_packets >= last.received_packets)
+        });
         let backwards = self.last_ack.is_some_and(|last| {
             ack.largest > last.largest
                 && (ack.received_packets < last.received_packets
@@ -60,8 +63,10 @@ impl Sender {
         if acked.packets > 0 {
             self.pto_backoff = 0;
             self.pto_from = now;
-            let grown = acked.datagram_bytes.min(self.flow.datagram_bytes());
-            self.mtu.on_reported(grown as usize);
+            self.mtu.on_reported(acked.datagram_bytes as usize);
+        }
+        if self.mtu.test_number().is_some_and(|number| acked.probes.contains(&number)) {
+            self.mtu.on_test_reported(self.flow.datagram_bytes());
         }
         self.detect_losses(now);
         if newer {
@@ -154,7 +159,7 @@ impl Sender {
             queue_delay: self.rtt.latest().saturating_sub(self.rtt.minimum()),
             rate,
             limited,
-            sent_packets: ack.largest.0 + 1 - self.config.first_number,
+            sent_packets: (ack.largest.0 + 1).saturating_sub(self.config.first_number),
             received_packets: ack.received_packets,
             receiver_dropped,
             in_flight_bytes: self.in_flight.bytes(),

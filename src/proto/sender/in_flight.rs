@@ -119,6 +119,8 @@ pub struct Acked {
     pub largest: Option<(Time, Mark)>,
     /// Largest datagram newly reported, in bytes.
     pub datagram_bytes: u64,
+    /// Numbers newly reported that carried no content (START, PROBE).
+    pub probes: Vec<PacketNumber>,
 }
 
 /// What loss detection declared lost.
@@ -221,7 +223,9 @@ impl InFlight {
             self.bytes -= u64::from(open.count_ones()) * run.datagram_bytes;
             acked.newest_sent_at = acked.newest_sent_at.max(Some(run.sent_at));
             acked.datagram_bytes = acked.datagram_bytes.max(run.datagram_bytes);
-            if run.chunk.as_ref().is_some_and(|chunk| chunk.space != Space::Body) {
+            if run.chunk.is_none() {
+                acked.probes.push(run.first);
+            } else if run.chunk.as_ref().is_some_and(|chunk| chunk.space != Space::Body) {
                 run.for_each_piece(new, |piece| acked.chunks.push(piece));
             }
             run.for_each_piece(was_lost, |piece| acked.spurious.push((run.first, piece)));

@@ -71,26 +71,22 @@ impl PathMtu {
         }
     }
 
-    /// Packets of up to `datagram_bytes` were reported. Returns whether the size grew.
-    pub fn on_reported(&mut self, datagram_bytes: usize) -> bool {
+    /// Packets of up to `datagram_bytes` were reported.
+    pub fn on_reported(&mut self, datagram_bytes: usize) {
         if datagram_bytes > limits::DATAGRAM_BYTES_MIN {
             self.large_lost = 0;
             self.timeouts = 0;
         }
-        if datagram_bytes <= self.current {
-            return false;
-        }
-        self.current = datagram_bytes;
-        if self.testing.as_ref().is_some_and(|test| test.size <= datagram_bytes) {
-            self.testing = None;
-        }
-        self.untested.retain(|&size| size > datagram_bytes);
+    }
+
+    /// The probe under way was reported: its size becomes the size of datagrams, if the receiver
+    /// takes as much as `allowed`.
+    pub fn on_test_reported(&mut self, allowed: u64) {
+        let Some(test) = self.testing.take_if(|test| test.size as u64 <= allowed) else { return };
+        self.current = self.current.max(test.size);
         // What was tested before was larger and did not pass: the search has ended, unless it
         // goes upwards after a fall-back.
-        if self.untested.is_empty() {
-            self.testing = None;
-        }
-        true
+        self.untested.retain(|&size| size > test.size);
     }
 
     /// A packet was declared lost: the probe under way perhaps.
@@ -132,19 +128,21 @@ impl PathMtu {
     }
 
     fn judge(&mut self) -> bool {
-        self.large_lost >= BLACK_HOLE_PACKETS && self.timeouts >= 2 && self.fall_back(usize::MAX)
+        // The size that failed is tested again, too: a black-out looks like a black hole.
+        self.large_lost >= BLACK_HOLE_PACKETS
+            && self.timeouts >= 2
+            && self.fall_back(self.current.saturating_add(1))
     }
 
+    /// Back to the least size; those `below` are tested upwards from there.
     fn fall_back(&mut self, below: usize) -> bool {
         if self.current <= limits::DATAGRAM_BYTES_MIN {
             return false;
         }
-        let failed = self.current.min(below);
         self.current = limits::DATAGRAM_BYTES_MIN;
-        // Upwards from here: the smallest is tested first.
         self.untested = CANDIDATES
             .into_iter()
-            .filter(|&size| size < failed && size <= limits::BASE_DATAGRAM_BYTES)
+            .filter(|&size| size < below && size <= limits::BASE_DATAGRAM_BYTES)
             .collect();
         self.testing = None;
         self.large_lost = 0;
@@ -178,7 +176,7 @@ mod tests {
         }
         assert_eq!(mtu.next_test(), Some(8_972));
         mtu.on_test_sent(PacketNumber(3));
-        assert!(mtu.on_reported(8_972));
+        mtu.on_test_reported(65_507);
         assert_eq!(mtu.datagram_bytes(), 8_972);
         assert_eq!(mtu.next_test(), None);
     }
@@ -192,8 +190,15 @@ mod tests {
         assert_eq!(mtu.datagram_bytes(), 1_200);
         assert_eq!(mtu.next_test(), Some(1_232));
         mtu.on_test_sent(PacketNumber(9));
-        assert!(mtu.on_reported(1_232));
-        assert_eq!(mtu.next_test(), Some(1_372));
+        mtu.on_reported(1_472);
+        assert_eq!(mtu.datagram_bytes(), 1_200, "that one left before the fall-back");
+        mtu.on_test_reported(65_507);
+        for (number, size) in [(10, 1_372), (11, 1_412), (12, 1_472)] {
+            assert_eq!(mtu.next_test(), Some(size));
+            mtu.on_test_sent(PacketNumber(number));
+            mtu.on_test_reported(65_507);
+        }
+        assert_eq!(mtu.next_test(), None, "it was only a black-out");
     }
 
     #[test]
@@ -202,7 +207,7 @@ mod tests {
         for _ in 0..100 {
             mtu.on_large_lost(1);
             mtu.on_timeout();
-            assert!(!mtu.on_reported(1_472));
+            mtu.on_reported(1_472);
         }
         assert_eq!(mtu.datagram_bytes(), 1_472);
     }
