@@ -200,6 +200,12 @@ impl ReceiveStream {
         self.consumed += bytes as u64;
     }
 
+    /// Bytes of memory held.
+    pub fn memory_bytes(&self) -> usize {
+        self.ready.capacity()
+            + self.ahead.values().map(|chunk| chunk.capacity() + 32).sum::<usize>()
+    }
+
     /// Number of bytes consumed.
     pub fn consumed(&self) -> u64 {
         self.consumed

@@ -553,7 +553,14 @@ impl Receiver {
 
     /// Bytes of memory held, for the simulation's bound.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Receiver>() + self.body.memory_bytes() + self.answers.held_bytes() as usize
+        size_of::<Receiver>()
+            + self.sack.memory_bytes()
+            + self.manifest.memory_bytes()
+            + self.digests.memory_bytes()
+            + self.ready_scratch.capacity()
+            + self.body.memory_bytes()
+            + self.answers.held_bytes() as usize
+            + self.events.capacity() * size_of::<ReceiverEvent>()
     }
 
     fn on_call(&mut self, now: Time) {

@@ -90,6 +90,11 @@ impl Sack {
         self.words.get_mut(index as usize)
     }
 
+    /// Bytes of memory held.
+    pub fn memory_bytes(&self) -> usize {
+        self.words.capacity() * size_of::<Word>()
+    }
+
     /// The newest words of the bitmap, at most `words_max`, up to `largest`; appended to `out`.
     /// Returns the number of the first bit.
     pub fn bitmap(&self, words_max: usize, out: &mut Vec<u64>) -> PacketNumber {

@@ -488,6 +488,8 @@ impl Sender {
             + self.in_flight.memory_bytes()
             + self.body.memory_bytes()
             + (self.manifest.held_bytes() + self.digests.held_bytes()) as usize
+            + self.answers.memory_bytes()
+            + self.events.capacity() * size_of::<SenderEvent>()
     }
 
     // ---- time ----
