@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::disk::{Disk, DiskOutcome};
 use super::host::{HostConfig, Wake, charged_bytes};
 use super::impairment::Corruption;
-use super::sending_host::SimPacket;
+use super::sending_host::{MEMORY_RUNS, SimPacket};
 use super::simulation::ReceiverPlan;
 use super::storage::{Storage, Write};
 use super::watch::Watch;
@@ -46,6 +46,7 @@ pub struct Connection {
     socket_charged: u64,
     /// Packets whose buffers wait for the disk.
     held_packets: u64,
+    runs: u64,
     /// The run of body that is being gathered, and its bytes.
     run: Option<(ReceivedRun, Vec<u8>, Time)>,
 }
@@ -91,6 +92,7 @@ impl ReceivingHost {
                 socket: VecDeque::new(),
                 socket_charged: 0,
                 held_packets: 0,
+                runs: 0,
                 run: None,
             };
             (transfer, connection)
@@ -385,8 +387,11 @@ impl ReceivingHost {
         while let Some(datagram) = machine.poll_transmit(now) {
             emit(datagram);
         }
-        let held = machine.memory_bytes();
-        connection.memory_bytes_max = connection.memory_bytes_max.max(held);
+        connection.runs += 1;
+        if connection.runs % MEMORY_RUNS == 1 {
+            let held = machine.memory_bytes();
+            connection.memory_bytes_max = connection.memory_bytes_max.max(held);
+        }
         if machine.is_closed() {
             connection.finished_at.get_or_insert(now);
         } else if let Some(at) = machine.poll_timeout(now) {

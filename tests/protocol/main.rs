@@ -1,5 +1,7 @@
 //! proto.md as tests, over the simulation: one module per section.
 
+// Goals: whatever a network does, for any size.
+mod endurance;
 // Circumstances drawn from seeds.
 mod random;
 // Handshake: HELLO, WELCOME, START under loss; the cookie; who is not there.
@@ -10,3 +12,6 @@ pub const KIB: u64 = 1 << 10;
 
 /// 1 MiB.
 pub const MIB: u64 = 1 << 20;
+
+/// 1 GiB.
+pub const GIB: u64 = 1 << 30;

@@ -119,7 +119,7 @@ fn file(random: &mut StdRng, size_max: u64) -> SimFile {
         12..15 if size > 4 => {
             let start = random.random_range(0..size / 2);
             let end = random.random_range(start + 1..=size);
-            file = SimFile::sparse(size, vec![start..end]);
+            file.holes.push(start..end);
         }
         _ => {}
     }
