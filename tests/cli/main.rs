@@ -6,6 +6,15 @@ mod top;
 mod send;
 // `ufx recv`.
 mod recv;
+// Single files: sizes, names, digests, ways through the kernel.
+mod files;
+
+// Much data: trees, sparse files, gigabytes; memory.
+mod large;
+// Loss on real sockets.
+mod loss;
+
+mod support;
 
 use std::process::{Command, Output, Stdio};
 

@@ -1,0 +1,132 @@
+//! One receiver, and senders to it.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::process::{Finished, Program, ufx};
+use super::report::report_of;
+use super::root::Namespace;
+
+/// `ufx recv` that listens.
+pub struct Receiver {
+    /// The process.
+    pub program: Program,
+    /// Where it listens.
+    pub port: u16,
+}
+
+impl Receiver {
+    /// Starts `ufx recv --json` on a free port and waits until it listens.
+    pub fn start(dir: &Path, options: &[&str]) -> Receiver {
+        Receiver::listening(Program::start(&mut recv_command(dir, options, None)))
+    }
+
+    /// The same in a network namespace.
+    pub fn start_in(namespace: &Namespace, dir: &Path, options: &[&str]) -> Receiver {
+        Receiver::listening(Program::start(&mut recv_command(dir, options, Some(namespace))))
+    }
+
+    /// Waits until `program` says on which port it listens.
+    pub fn listening(mut program: Program) -> Receiver {
+        let line = program.stderr_line("receiving into");
+        let port = line
+            .split_once(" on port ")
+            .and_then(|(_, rest)| rest.split_once("/udp"))
+            .and_then(|(port, _)| port.parse().ok());
+        let port = port.unwrap_or_else(|| panic!("no port in {line}"));
+        Receiver { program, port }
+    }
+
+    /// `ufx send --json` of `paths` to it over loopback.
+    pub fn sender<P: AsRef<Path>>(&self, paths: &[P], options: &[&str]) -> Command {
+        send_command(paths, options, "127.0.0.1", self.port)
+    }
+
+    /// Sends and waits for the sender's end.
+    #[track_caller]
+    pub fn send<P: AsRef<Path>>(&self, paths: &[P], options: &[&str]) -> Finished {
+        Program::start(&mut self.sender(paths, options)).wait()
+    }
+
+    /// The report of the next transfer that is over.
+    #[track_caller]
+    pub fn next_report(&mut self) -> Value {
+        super::report::checked(&self.program.stdout_line())
+    }
+}
+
+fn recv_command(dir: &Path, options: &[&str], namespace: Option<&Namespace>) -> Command {
+    let mut words: Vec<OsString> = vec!["recv".into(), "--json".into()];
+    words.extend(["--port", "0", "--dir"].map(OsString::from));
+    words.push(dir.into());
+    words.extend(options.iter().map(OsString::from));
+    match namespace {
+        Some(namespace) => namespace.ufx(words),
+        None => ufx(words),
+    }
+}
+
+/// The words of `ufx send --json`.
+pub fn send_words<P: AsRef<Path>>(
+    paths: &[P],
+    options: &[&str],
+    host: &str,
+    port: u16,
+) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec!["send".into(), "--json".into(), "--port".into()];
+    words.push(port.to_string().into());
+    words.extend(options.iter().map(OsString::from));
+    words.push("--".into());
+    words.extend(paths.iter().map(|path| path.as_ref().into()));
+    words.push(host.into());
+    words
+}
+
+/// `ufx send --json`.
+pub fn send_command<P: AsRef<Path>>(
+    paths: &[P],
+    options: &[&str],
+    host: &str,
+    port: u16,
+) -> Command {
+    ufx(send_words(paths, options, host, port))
+}
+
+/// The reports of both ends of a transfer that went well.
+pub struct Reports {
+    /// The sender's.
+    pub sender: Value,
+    /// The receiver's.
+    pub receiver: Value,
+    /// Peaks of resident memory: sender, receiver.
+    pub peaks: [u64; 2],
+}
+
+/// Sends `paths` into `dir` over loopback; both ends must exit with 0.
+#[track_caller]
+pub fn transfer<P: AsRef<Path>>(
+    paths: &[P],
+    dir: &Path,
+    send_options: &[&str],
+    recv_options: &[&str],
+) -> Reports {
+    let options: Vec<&str> = [&["--once"], recv_options].concat();
+    let receiver = Receiver::start(dir, &options);
+    let sender = Program::start(&mut receiver.sender(paths, send_options));
+    both_succeed(sender, receiver)
+}
+
+/// Waits for both ends, which must exit with 0.
+#[track_caller]
+pub fn both_succeed(sender: Program, receiver: Receiver) -> Reports {
+    let sender = sender.wait().expect_code(0);
+    let receiver = receiver.program.wait().expect_code(0);
+    Reports {
+        peaks: [sender.peak_bytes, receiver.peak_bytes],
+        sender: report_of(&sender),
+        receiver: report_of(&receiver),
+    }
+}
