@@ -386,7 +386,7 @@ impl Server<'_> {
             dry_run: receiver.is_dry_run(),
         };
         let doorbell = Arc::clone(&self.doorbell);
-        match Transfer::new(now, from, receiver, socket, options, doorbell) {
+        match Transfer::new(now, from, receiver, socket, options, doorbell, self.transfers.len()) {
             Ok(transfer) => {
                 self.transfers.push(transfer);
                 self.counters.transfers.fetch_add(1, Relaxed);

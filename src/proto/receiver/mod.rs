@@ -127,6 +127,8 @@ pub struct Receiver {
     present: Option<(u32, u32)>,
     answers_sent_at: Option<Time>,
     answers_backoff: u32,
+    /// The packet with the end was sent once more without being asked.
+    end_repeated: bool,
 
     started: Time,
     last_heard: Time,
@@ -176,6 +178,7 @@ impl Receiver {
             present: None,
             answers_sent_at: None,
             answers_backoff: 0,
+            end_repeated: false,
             started: now,
             last_heard: now,
             last_call: now,

@@ -104,6 +104,11 @@ impl Receiver {
         let mut payload = Vec::with_capacity(most as usize);
         self.answers.copy_chunk(&chunk, &mut payload);
         self.answers_sent_at.get_or_insert(now);
+        if matches!(self.state, State::Lingering { .. }) && !self.end_repeated {
+            // The end is sent twice at once: its loss would cost the sender two round trips.
+            self.end_repeated = true;
+            self.answers.on_lost(chunk.clone());
+        }
         let data = Data { space: Space::Answers, offset: chunk.start, payload: &payload };
         Some(self.seal(&Frame::Data(data)))
     }

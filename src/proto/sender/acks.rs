@@ -151,13 +151,14 @@ impl Sender {
         } else {
             self.stats.receiver_drops = u64::from(ack.drops);
         }
-        let (rate, limited) = self.rate_sample(ack, acked);
+        let (rate, limited, is_train) = self.rate_sample(ack, acked);
         self.controller.on_ack(&AckSample {
             now,
             smoothed_rtt: self.rtt.smoothed(),
             min_rtt: self.rtt.minimum(),
             queue_delay: self.rtt.latest().saturating_sub(self.rtt.minimum()),
             rate,
+            is_train,
             limited,
             sent_packets: (ack.largest.0 + 1).saturating_sub(self.config.first_number),
             received_packets: ack.received_packets,
@@ -184,11 +185,11 @@ impl Sender {
 
     /// Delivery rate over the span from when the newest reported packet left to its arrival,
     /// by the receiver's clock; for the first flight over the flight's own spacing.
-    fn rate_sample(&self, ack: &Ack<'_>, acked: &Acked) -> (Option<u64>, bool) {
-        let Some((sent_at, mark)) = acked.largest else { return (None, true) };
+    fn rate_sample(&self, ack: &Ack<'_>, acked: &Acked) -> (Option<u64>, bool, bool) {
+        let Some((sent_at, mark)) = acked.largest else { return (None, true, false) };
         let first_flight = mark.received_bytes == 0;
         let base = if first_flight { self.train } else { Some(mark) };
-        let Some(base) = base else { return (None, true) };
+        let Some(base) = base else { return (None, true, false) };
         let bytes = ack.received_bytes.saturating_sub(base.received_bytes);
         let arrival_us = ack.arrival_us.saturating_sub(base.arrival_us);
         // Packets that were held up and arrive at once would show too high a rate: the span in
@@ -196,10 +197,10 @@ impl Sender {
         let sent_us = sent_at.saturating_since(base.sent_at).as_micros() as u64;
         let span_us = if first_flight { arrival_us } else { arrival_us.max(sent_us) };
         if span_us < RATE_SPAN_MIN_US || (first_flight && bytes < TRAIN_BYTES_MIN) {
-            return (None, true);
+            return (None, true, false);
         }
         let rate = u128::from(bytes) * 1_000_000 / u128::from(span_us);
-        (u64::try_from(rate).ok(), mark.limited)
+        (u64::try_from(rate).ok(), mark.limited, first_flight)
     }
 
     fn on_round(&mut self) {

@@ -29,6 +29,8 @@ pub struct BodyQueue {
     end: u64,
     unsent: RangeSet,
     lost: RangeSet,
+    /// What the tail lost and was sent again: it is sent once more.
+    repeats: RangeSet,
     /// Entry and block -> epoch, of the blocks that the receiver asked for again.
     epochs: BTreeMap<(u32, u32), u8>,
     /// Start of such a block's range -> its end, and the first number it was sent under again.
@@ -94,7 +96,12 @@ impl BodyQueue {
         span.closed = true;
         let range = span.start..span.start + span.bytes;
         self.unsent.remove(&range);
-        self.lost.remove(&range);
+        self.forget_lost(&range);
+    }
+
+    fn forget_lost(&mut self, range: &Range<u64>) {
+        self.lost.remove(range);
+        self.repeats.remove(range);
     }
 
     /// The receiver has decided on `entry`. False if it is unknown or was settled before.
@@ -137,7 +144,7 @@ impl BodyQueue {
         let start = span.start + u64::from(first_block) * limits::BLOCK_BYTES;
         let range = start..span.start + (end * limits::BLOCK_BYTES).min(span.bytes);
         self.unsent.remove(&range);
-        self.lost.remove(&range);
+        self.forget_lost(&range);
         true
     }
 
@@ -182,18 +189,21 @@ impl BodyQueue {
     /// `range` has arrived after all, in packets from `number` on.
     pub fn on_spurious(&mut self, number: PacketNumber, range: &Range<u64>) {
         let mut start = range.start;
-        for (&block_start, &(block_end, next)) in self.resent.range(..range.end) {
+        let blocks: Vec<_> = self.resent.range(..range.end).map(|(&at, &to)| (at, to)).collect();
+        for (block_start, (block_end, next)) in blocks {
             if block_end > start && number < next {
-                self.lost.remove(&(start..block_start.max(start)));
+                self.forget_lost(&(start..block_start.max(start)));
                 start = block_end.max(start);
             }
         }
-        self.lost.remove(&(start..range.end.max(start)));
+        self.forget_lost(&(start..range.end.max(start)));
     }
 
     /// Whether there is anything to send below `max_body`.
     pub fn has_chunk(&self, max_body: u64) -> bool {
-        self.has_lost() || self.unsent.first().is_some_and(|range| range.start < max_body)
+        self.has_lost()
+            || !self.repeats.is_empty()
+            || self.unsent.first().is_some_and(|range| range.start < max_body)
     }
 
     /// Whether anything waits to be sent again.
@@ -203,8 +213,23 @@ impl BodyQueue {
 
     /// Takes the next chunk of at most `bytes_max` below `max_body`: lost ones first, in
     /// ascending offset. The flag says whether it is sent for the first time.
-    pub fn next_chunk(&mut self, bytes_max: u64, max_body: u64) -> Option<(Range<u64>, bool)> {
+    ///
+    /// When nothing new is left and what is lost fits into `repeat_bytes_max`, lost chunks are
+    /// sent twice: one more packet costs less than the round trip its loss would.
+    pub fn next_chunk(
+        &mut self,
+        bytes_max: u64,
+        max_body: u64,
+        repeat_bytes_max: u64,
+    ) -> Option<(Range<u64>, bool)> {
+        let repeats = self.unsent.is_empty() && self.lost.covered() <= repeat_bytes_max;
         if let Some(chunk) = self.lost.pop_first(bytes_max) {
+            if repeats {
+                self.repeats.insert(chunk.clone());
+            }
+            return Some((chunk, false));
+        }
+        if let Some(chunk) = self.repeats.pop_first(bytes_max) {
             return Some((chunk, false));
         }
         let start = self.unsent.first()?.start;
@@ -236,33 +261,33 @@ mod tests {
     #[test]
     fn small_files_share_a_chunk() {
         let mut queue = queue(&[100, 0, 200, 300]);
-        assert_eq!(queue.next_chunk(1_000, u64::MAX), Some((0..600, true)));
+        assert_eq!(queue.next_chunk(1_000, u64::MAX, 0), Some((0..600, true)));
     }
 
     #[test]
     fn a_late_report_of_what_left_before_a_block_was_asked_again_counts_for_nothing() {
         let mut queue = queue(&[100, BLOCK, 100]);
-        queue.next_chunk(u64::MAX, u64::MAX);
+        queue.next_chunk(u64::MAX, u64::MAX, 0);
         queue.on_lost(0..BLOCK + 200);
         assert!(queue.ask_again(1, 0, 1));
         queue.resend_block(1, 0, PacketNumber(50));
         queue.on_spurious(PacketNumber(10), &(0..BLOCK + 200));
-        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), Some((100..BLOCK + 100, false)));
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), Some((100..BLOCK + 100, false)));
         queue.on_lost(200..300);
         queue.on_spurious(PacketNumber(50), &(200..300));
-        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), None);
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), None);
     }
 
     #[test]
     fn lost_bytes_of_a_settled_file_are_not_sent_again() {
         let mut queue = queue(&[100, 200, 300]);
-        queue.next_chunk(1_000, u64::MAX);
+        queue.next_chunk(1_000, u64::MAX, 0);
         assert!(queue.settle(1));
         assert!(!queue.settle(1), "settled once");
         queue.on_lost(50..400);
-        assert_eq!(queue.next_chunk(1_000, u64::MAX), Some((50..100, false)));
-        assert_eq!(queue.next_chunk(1_000, u64::MAX), Some((300..400, false)));
-        assert_eq!(queue.next_chunk(1_000, u64::MAX), None);
+        assert_eq!(queue.next_chunk(1_000, u64::MAX, 0), Some((50..100, false)));
+        assert_eq!(queue.next_chunk(1_000, u64::MAX, 0), Some((300..400, false)));
+        assert_eq!(queue.next_chunk(1_000, u64::MAX, 0), None);
     }
 
     #[test]
@@ -271,9 +296,9 @@ mod tests {
         queue.push_hole(10, 20);
         assert!(queue.have(0, 1, 1));
         assert!(!queue.have(0, 3, 2), "there are 4 blocks");
-        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), Some((0..10, true)));
-        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), Some((30..BLOCK, true)));
-        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX), Some((2 * BLOCK..3 * BLOCK + 7, true)));
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), Some((0..10, true)));
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), Some((30..BLOCK, true)));
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), Some((2 * BLOCK..3 * BLOCK + 7, true)));
         assert_eq!(queue.block_range(0, 3), Some(3 * BLOCK..3 * BLOCK + 7));
         assert_eq!(queue.block_range(0, 4), None);
     }
@@ -296,11 +321,27 @@ mod tests {
     }
 
     #[test]
+    fn what_the_tail_lost_is_sent_twice() {
+        let mut queue = queue(&[1_000]);
+        queue.next_chunk(1_000, u64::MAX, 500);
+        queue.on_lost(0..100);
+        queue.on_lost(300..400);
+        let mut sent = Vec::new();
+        while let Some((chunk, _)) = queue.next_chunk(1_000, u64::MAX, 500) {
+            sent.push(chunk);
+        }
+        assert_eq!(sent, [0..100, 300..400, 0..100, 300..400]);
+        queue.on_lost(0..600);
+        assert_eq!(queue.next_chunk(1_000, u64::MAX, 500), Some((0..600, false)));
+        assert_eq!(queue.next_chunk(1_000, u64::MAX, 500), None, "too much to send twice");
+    }
+
+    #[test]
     fn body_credit_bounds_new_bytes_only() {
         let mut queue = queue(&[1_000]);
-        assert_eq!(queue.next_chunk(600, 500), Some((0..500, true)));
-        assert_eq!(queue.next_chunk(600, 500), None);
+        assert_eq!(queue.next_chunk(600, 500, 0), Some((0..500, true)));
+        assert_eq!(queue.next_chunk(600, 500, 0), None);
         queue.on_lost(0..100);
-        assert_eq!(queue.next_chunk(600, 500), Some((0..100, false)));
+        assert_eq!(queue.next_chunk(600, 500, 0), Some((0..100, false)));
     }
 }

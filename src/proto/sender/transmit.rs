@@ -147,7 +147,7 @@ impl Sender {
                 return Some(self.transmit_record_chunk(now, space, chunk, ack_now));
             }
         }
-        let (range, is_new) = self.body.next_chunk(bytes_max, self.flow.max_body())?;
+        let (range, is_new) = self.body.next_chunk(bytes_max, self.flow.max_body(), self.repeat_bytes_max())?;
         Some(self.transmit_body(now, range, is_new, ack_now))
     }
 
@@ -204,6 +204,12 @@ impl Sender {
         self.count_sent(now, packets, bytes + packets * limits::DATA_HEADER_BYTES as u64);
         let ack_now = ack_now || !self.has_content();
         Transmit::Body(BodyRun { first, range, payload_bytes, ack_now, is_new })
+    }
+
+    /// Lost bytes that are sent twice at the end: what takes less than about an RTT, as a window
+    /// is about two bandwidth-delay products. Without loss seen there is nothing to insure.
+    fn repeat_bytes_max(&self) -> u64 {
+        if self.manifest_ended { self.controller.window_bytes() / 2 } else { 0 }
     }
 
     /// Seals a frame without content under the next number.

@@ -15,6 +15,9 @@ use crate::proto::time::Time;
 /// Start-up doubles the rate each round (2 / ln 2, BBR).
 const STARTUP_GAIN: f64 = 2.885;
 
+/// ... or, once the spacing of the first flight has told the rate, probes it with this.
+const TRAIN_GAIN: f64 = 1.5;
+
 /// Start-up ends when the rate grew by less than this in [`FULL_ROUNDS`] rounds (BBR).
 const STARTUP_GROWTH: f64 = 1.25;
 
@@ -88,6 +91,8 @@ pub struct Auto {
 struct Startup {
     rate_full: f64,
     rounds_without_growth: u32,
+    /// Round in which the first flight's spacing gave a rate; it is used as it is for a round.
+    train_round: Option<u64>,
 }
 
 /// Packets sent and received since a judgement of loss began.
@@ -106,7 +111,7 @@ impl Auto {
             rates: VecDeque::new(),
             latest_rate: 0,
             round: 0,
-            startup: Some(Startup { rate_full: 0.0, rounds_without_growth: 0 }),
+            startup: Some(Startup { rate_full: 0.0, rounds_without_growth: 0, train_round: None }),
             cycle: 2,
             min_rtt: rtt,
             datagram_bytes: 1_472,
@@ -161,14 +166,19 @@ impl Auto {
         self.cycle = (self.cycle + 1) % CYCLE.len();
         let rate = self.rate().unwrap_or(0.0);
         let queue_too_long = self.queue_too_long;
+        let round = self.round;
         if let Some(startup) = &mut self.startup {
-            if rate >= startup.rate_full * STARTUP_GROWTH {
+            if startup.train_round.is_some_and(|train| round <= train + 2) {
+                // Rates of rounds that were not yet probed faster show no growth.
+                startup.rate_full = rate;
+            } else if rate >= startup.rate_full * STARTUP_GROWTH {
                 startup.rate_full = rate;
                 startup.rounds_without_growth = 0;
             } else if !sample.limited {
                 startup.rounds_without_growth += 1;
             }
-            let full = startup.rounds_without_growth >= FULL_ROUNDS
+            let enough = if startup.train_round.is_some() { 1 } else { FULL_ROUNDS };
+            let full = startup.rounds_without_growth >= enough
                 || (startup.rounds_without_growth > 0 && queue_too_long);
             if full {
                 self.startup = None;
@@ -235,8 +245,12 @@ impl Auto {
     }
 
     fn gain(&self) -> f64 {
-        if self.startup.is_some() {
-            return STARTUP_GAIN;
+        if let Some(startup) = &self.startup {
+            return match startup.train_round {
+                None => STARTUP_GAIN,
+                Some(train) if self.round <= train + 1 => 1.0,
+                Some(_) => TRAIN_GAIN,
+            };
         }
         if self.test != LossTest::Idle {
             return TEST_GAIN;
@@ -260,6 +274,11 @@ impl Controller for Auto {
         self.round_queue_delay = self.round_queue_delay.min(sample.queue_delay);
         if let Some(rate) = sample.rate {
             self.take_rate(sample, rate);
+            if sample.is_train
+                && let Some(startup) = &mut self.startup
+            {
+                startup.train_round.get_or_insert(self.round);
+            }
         }
         if sample.round_ended {
             self.on_round(sample);

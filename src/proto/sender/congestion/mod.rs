@@ -24,6 +24,8 @@ pub struct AckSample {
     pub queue_delay: Duration,
     /// Delivery rate in bytes per second by the receiver's clock, over about one RTT.
     pub rate: Option<u64>,
+    /// The rate is from the spacing of the first flight, which left at once.
+    pub is_train: bool,
     /// Whether the sender was held by its source or by credit while the rate was measured:
     /// the path may be faster.
     pub limited: bool,
