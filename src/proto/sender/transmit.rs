@@ -147,7 +147,8 @@ impl Sender {
                 return Some(self.transmit_record_chunk(now, space, chunk, ack_now));
             }
         }
-        let (range, is_new) = self.body.next_chunk(bytes_max, self.flow.max_body(), self.repeat_bytes_max())?;
+        let (range, is_new) =
+            self.body.next_chunk(bytes_max, self.flow.max_body(), self.repeat_bytes_max())?;
         Some(self.transmit_body(now, range, is_new, ack_now))
     }
 
