@@ -2,6 +2,8 @@
 
 // Goals: whatever a network does, for any size.
 mod endurance;
+// Pacing and congestion control: goodput by loss and round trip.
+mod goodput;
 // Circumstances drawn from seeds.
 mod random;
 // Handshake: HELLO, WELCOME, START under loss; the cookie; who is not there.
