@@ -309,10 +309,15 @@ impl Reassembly {
     }
 
     /// No byte of an entry is wanted any more. Returns false if that was so before.
+    ///
+    /// Its range counts as stored: what was never sent of it shall not keep the stored ranges
+    /// around it apart, for their number is bounded.
     pub fn close(&mut self, entry: u32) -> bool {
         match self.slot_mut(entry) {
             Some(slot) if slot.progress == Progress::Open => {
                 slot.progress = Progress::Closing;
+                let range = slot.start..slot.end();
+                self.stored.insert(range);
                 true
             }
             _ => false,
@@ -321,6 +326,7 @@ impl Reassembly {
 
     /// The outcome of an entry is decided. False if it was before.
     pub fn settle(&mut self, entry: u32) -> bool {
+        self.close(entry);
         match self.slot_mut(entry) {
             Some(slot) if slot.progress != Progress::Settled => {
                 slot.progress = Progress::Settled;
@@ -386,6 +392,22 @@ mod tests {
         assert!(body.settle(0));
         assert!(!body.settle(0));
         assert_eq!(body.unsettled(), 0);
+    }
+
+    #[test]
+    fn files_that_are_not_wanted_do_not_keep_the_stored_ranges_apart() {
+        let mut body = Reassembly::default();
+        for entry in 0..100 {
+            body.push_entry(10);
+            if entry % 2 == 1 {
+                assert!(body.settle(entry));
+            }
+        }
+        for entry in (0..100).step_by(2) {
+            store(&mut body, 10 * entry..10 * entry + 10);
+        }
+        assert_eq!(body.stored.range_count(), 1);
+        assert_eq!(store(&mut body, 0..1_000), (Vec::new(), Vec::new()));
     }
 
     #[test]
