@@ -14,14 +14,10 @@ use ufx::sim::{
 };
 use ufx::wire::{DigestAlgorithm, EntryKind, RefuseCode, VoidReason};
 
-use crate::{KIB, MIB};
+use crate::{KIB, MIB, millis};
 
 /// What a test run covers.
 const SEEDS: u64 = 2_000;
-
-fn millis(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
 
 /// A duration from `least` to `most` whose magnitude is equally likely.
 fn span(random: &mut StdRng, least: Duration, most: Duration) -> Duration {
