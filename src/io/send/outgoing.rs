@@ -27,6 +27,12 @@ impl Outgoing {
     pub fn is_file(&self) -> bool {
         matches!(self.source.kind, EntryKind::File { .. })
     }
+
+    /// Whether there is no byte of it to be read: it is empty, or one hole.
+    fn is_without_data(&self) -> bool {
+        let holes: u64 = self.holes.iter().map(|hole| hole.end - hole.start).sum();
+        holes == self.body.end - self.body.start
+    }
 }
 
 /// Announced entries that the receiver has not settled, by number.
@@ -99,6 +105,11 @@ pub struct Digester {
     /// False once a file was not read from its beginning to its end: the list has no digest.
     complete: bool,
     next_entry: u32,
+    /// The file announced last that has bytes to read.
+    last_to_read: Option<u32>,
+    /// Digests of files without any byte to read, which are announced before the files in front
+    /// of them are read: they wait for their place in the list.
+    waiting: VecDeque<(u32, Digest)>,
 }
 
 #[derive(Debug)]
@@ -130,6 +141,37 @@ impl Digester {
             list: ListHasher::new(algorithm),
             complete: true,
             next_entry: 0,
+            last_to_read: None,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// A file was announced. One without any byte to read (empty, or one hole) is digested here.
+    pub fn announced(&mut self, entry: u32, outgoing: &Outgoing) {
+        if !outgoing.is_without_data() {
+            self.last_to_read = Some(entry);
+            return;
+        }
+        if !self.complete {
+            return;
+        }
+        // Blocks in holes need no digest of their own, only the file's.
+        let mut current = Current::new(self.algorithm, entry, outgoing);
+        current.skip_holes(self.algorithm, &outgoing.holes, &mut Vec::new());
+        self.complete &= current.is_known;
+        let digest = current.file.finish();
+        let is_next = self.current.is_none()
+            && self.last_to_read.is_none_or(|last_to_read| last_to_read < self.next_entry);
+        match is_next {
+            true => self.list.push(&digest),
+            false => self.waiting.push_back((entry, digest)),
+        }
+    }
+
+    /// Lists the waiting files in front of `entry`.
+    fn list_waiting(&mut self, entry: u32) {
+        while let Some((_, digest)) = self.waiting.pop_front_if(|(waiting, _)| *waiting < entry) {
+            self.list.push(&digest);
         }
     }
 
@@ -185,24 +227,10 @@ impl Digester {
         // A file that was left before its end, or entries passed over, leave a gap in the list.
         self.complete &= self.current.is_none() && entry >= self.next_entry;
         self.next_entry = entry.saturating_add(1);
-        let file_bytes = outgoing.body.end - outgoing.body.start;
-        let mut current = Current {
-            entry,
-            file_bytes,
-            next: 0,
-            block: BlockHasher::new(self.algorithm, 0, file_bytes),
-            file: FileHasher::new(self.algorithm),
-            has_data: false,
-            is_known: true,
-        };
+        self.list_waiting(entry);
+        let mut current = Current::new(self.algorithm, entry, outgoing);
         current.skip_holes(self.algorithm, &outgoing.holes, done);
         self.current = Some(current);
-    }
-
-    /// A file without any byte to read: empty, or one hole.
-    pub fn empty_file(&mut self, entry: u32, outgoing: &Outgoing, done: &mut Vec<BlockDigest>) {
-        self.begin(entry, outgoing, done);
-        self.end_file();
     }
 
     /// Whether the last byte of `entry` was digested.
@@ -213,18 +241,33 @@ impl Digester {
     /// A file will not be read (to its end): the list has no digest then.
     pub fn forget(&mut self, entry: u32) {
         self.complete = false;
+        self.waiting.clear();
         if self.current.as_ref().is_some_and(|current| current.entry == entry) {
             self.current = None;
         }
     }
 
     /// The digest of all files, if every one was read completely.
-    pub fn finish(&self) -> Option<Digest> {
+    pub fn finish(&mut self) -> Option<Digest> {
+        self.list_waiting(u32::MAX);
         if self.complete && self.current.is_none() { self.list.finish() } else { None }
     }
 }
 
 impl Current {
+    fn new(algorithm: DigestAlgorithm, entry: u32, outgoing: &Outgoing) -> Current {
+        let file_bytes = outgoing.body.end - outgoing.body.start;
+        Current {
+            entry,
+            file_bytes,
+            next: 0,
+            block: BlockHasher::new(algorithm, 0, file_bytes),
+            file: FileHasher::new(algorithm),
+            has_data: false,
+            is_known: true,
+        }
+    }
+
     /// `bytes` more of the running block are digested.
     fn advance(&mut self, algorithm: DigestAlgorithm, bytes: u64, done: &mut Vec<BlockDigest>) {
         self.next += bytes;
@@ -275,5 +318,64 @@ impl Current {
             self.block.update_zeros(part);
             self.advance(algorithm, part, done);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::io::source::Sources;
+    use crate::io::walk::{Walk, WalkItem};
+
+    /// Entries of a directory with files of these sizes, laid out in the body.
+    fn list_of(sizes: &[u64]) -> OutgoingList {
+        let room = tempfile::tempdir().unwrap();
+        for (index, bytes) in sizes.iter().enumerate() {
+            let file = std::fs::File::create(room.path().join(index.to_string())).unwrap();
+            file.set_len(*bytes).unwrap();
+            assert_eq!(file.metadata().unwrap().size(), *bytes);
+        }
+        let sources = Sources::new(&[room.path().to_owned()]).unwrap();
+        let mut list = OutgoingList::default();
+        for item in Walk::new(&sources) {
+            let WalkItem::Entry(entry) = item else { panic!("{item:?}") };
+            list.push(entry, Vec::new());
+        }
+        list
+    }
+
+    #[test]
+    fn an_empty_file_announced_meanwhile_does_not_disturb_the_file_that_is_read() {
+        let algorithm = DigestAlgorithm::Xxh3;
+        let list = list_of(&[0, 2_000, 0, 1_000, 0]);
+        let mut ahead = Digester::new(algorithm);
+        let mut done = Vec::new();
+        // Entry 0 is the directory.
+        let announce = |digester: &mut Digester, entry: u32| {
+            digester.announced(entry, list.get(entry).unwrap());
+        };
+        announce(&mut ahead, 1);
+        announce(&mut ahead, 2);
+        ahead.update(2, list.get(2).unwrap(), 0, &[7; 1_500], &mut done);
+        (3..=5).for_each(|entry| announce(&mut ahead, entry));
+        ahead.update(2, list.get(2).unwrap(), 1_500, &[7; 500], &mut done);
+        ahead.update(4, list.get(4).unwrap(), 0, &[8; 1_000], &mut done);
+        let blocks: Vec<(u32, u32)> =
+            done.iter().map(|(entry, block, _)| (*entry, *block)).collect();
+        assert_eq!(blocks, [(2, 0), (4, 0)]);
+
+        // The list's digest does not depend on what was announced when.
+        let mut in_step = Digester::new(algorithm);
+        announce(&mut in_step, 1);
+        announce(&mut in_step, 2);
+        in_step.update(2, list.get(2).unwrap(), 0, &[7; 2_000], &mut done);
+        announce(&mut in_step, 3);
+        announce(&mut in_step, 4);
+        in_step.update(4, list.get(4).unwrap(), 0, &[8; 1_000], &mut done);
+        announce(&mut in_step, 5);
+        assert!(ahead.finish().is_some());
+        assert_eq!(ahead.finish(), in_step.finish());
     }
 }

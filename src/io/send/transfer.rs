@@ -203,10 +203,8 @@ impl Transfer<'_> {
         self.list.push(source, holes);
         if let Some(outgoing) = self.list.get(entry)
             && outgoing.is_file()
-            && hole_bytes == bytes
         {
-            let mut done = Vec::new();
-            self.digester.empty_file(entry, outgoing, &mut done);
+            self.digester.announced(entry, outgoing);
         }
     }
 
