@@ -9,6 +9,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat};
@@ -114,9 +115,22 @@ pub struct Root {
     /// Directories by their path. A held descriptor stays beneath the root, whatever takes its
     /// name, so an entry can be out of date but never unsafe.
     parents: Mutex<Recent<Vec<u8>, Arc<OwnedFd>>>,
+    /// Bytes of small files since the free space was last looked at.
+    unchecked: AtomicU64,
 }
 
 impl Root {
+    /// Counts bytes about to be written in files too small to look at the free space for each;
+    /// returns how many they are since it was last looked at. The first time counts as many.
+    pub(super) fn count_unchecked(&self, bytes: u64) -> u64 {
+        self.unchecked.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
+    }
+
+    /// The free space was looked at.
+    pub(super) fn reset_unchecked(&self) {
+        self.unchecked.store(0, Ordering::Relaxed);
+    }
+
     /// Holds `path`, and creates it if only its last component is missing.
     ///
     /// Links in `path` are followed: it is the user's own word, not a stranger's.
@@ -155,6 +169,7 @@ impl Root {
             path: path.to_owned(),
             lookup,
             parents: Mutex::new(Recent::new(directories_kept)),
+            unchecked: AtomicU64::new(u64::MAX / 2),
         })
     }
 

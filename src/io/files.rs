@@ -4,12 +4,12 @@
 //! Directories and links are made in `tree`; which bytes go where is decided by the caller.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat,
+    AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat,
 };
 use rustix::io::Errno;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -55,6 +55,11 @@ pub fn check_existing(
 /// Bytes written to a file without blocks of its own between two looks at the free space.
 const SPACE_CHECK_BYTES: u64 = 64 << 20;
 
+/// Files up to this (one block) have no temporary name: they are written nameless and linked to
+/// their final name. There is nothing to resume, nothing to lock and nothing to leave behind, at
+/// half the system calls.
+const NAMELESS_BYTES_MAX: u64 = 1 << 20;
+
 /// How often claiming a temporary name starts over because another process took the name away
 /// in between. Each time that process finished a file, so more than a few are no accident.
 const CLAIM_TRIES: usize = 16;
@@ -65,7 +70,8 @@ const CLAIM_TRIES: usize = 16;
 pub struct TempFile {
     file: OwnedFd,
     parent: Arc<OwnedFd>,
-    temporary: String,
+    /// None if the file is nameless.
+    temporary: Option<String>,
     leaf: Box<[u8]>,
     /// The final path, for messages.
     shown: String,
@@ -82,14 +88,31 @@ impl TempFile {
     /// Starts the file for `path`, `size` bytes long, from the source that `identity` stands for
     /// (see `Identity::hash64`), and gives it room.
     ///
-    /// The temporary name is the same whenever the same source is sent to the same path. A
-    /// leftover of that name is emptied and used again. With `has_holes` no blocks are allocated
-    /// ahead of the data.
+    /// A file of at most one block has no temporary name. That of others is the same whenever the
+    /// same source is sent to the same path; a leftover of that name is emptied and used again.
+    /// With `has_holes` no blocks are allocated ahead of the data.
     ///
     /// # Errors
     /// [`FileError::Busy`] while another receiver holds the name, [`FileError::Occupied`] if it
     /// is no leftover of ours, [`FileError::NoSpace`], or what the kernel says.
     pub fn create(
+        root: &Root,
+        path: &RelativePath,
+        identity: u64,
+        size: u64,
+        has_holes: bool,
+    ) -> Result<TempFile, FileError> {
+        if size <= NAMELESS_BYTES_MAX
+            && !has_holes
+            && let Some(nameless) = TempFile::nameless(root, path, size)?
+        {
+            return Ok(nameless);
+        }
+        TempFile::named(root, path, identity, size, has_holes)
+    }
+
+    /// A file under its temporary name.
+    fn named(
         root: &Root,
         path: &RelativePath,
         identity: u64,
@@ -115,7 +138,7 @@ impl TempFile {
         let mut started = TempFile {
             file,
             parent,
-            temporary,
+            temporary: Some(temporary),
             leaf: leaf.into(),
             shown,
             size,
@@ -130,6 +153,41 @@ impl TempFile {
         started.reserved = space::reserve(&started.file, size, has_holes)
             .map_err(|refusal| started.refusal(refusal))?;
         Ok(started)
+    }
+
+    /// A file without a name, in the directory of `path`; none where there is no such thing.
+    fn nameless(
+        root: &Root,
+        path: &RelativePath,
+        size: u64,
+    ) -> Result<Option<TempFile>, FileError> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let opened = root.in_parent(path, "create", |parent, _| {
+            match rustix::fs::openat(parent, c".", flags, Mode::RUSR | Mode::WUSR) {
+                Ok(file) => Ok(Some((Arc::clone(parent), file))),
+                // NFS, many of FUSE's, kernels before 3.11.
+                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => Ok(None),
+                Err(errno) => Err(errno),
+            }
+        })?;
+        let Some((parent, file)) = opened else { return Ok(None) };
+        let (_, leaf) = path.split();
+        let started = TempFile {
+            file,
+            parent,
+            temporary: None,
+            leaf: leaf.into(),
+            shown: root.shown(path),
+            size,
+            reserved: true,
+            unchecked: AtomicU64::new(0),
+            committed: false,
+        };
+        if root.count_unchecked(size) >= SPACE_CHECK_BYTES {
+            space::require(&started.file, size).map_err(|refusal| started.refusal(refusal))?;
+            root.reset_unchecked();
+        }
+        Ok(Some(started))
     }
 
     /// The announced size in bytes.
@@ -170,6 +228,8 @@ impl TempFile {
     /// Gives back the blocks of a range that turned out to have no data. Where the file system
     /// cannot, the range keeps its blocks; it reads as zeros either way.
     pub fn punch_hole(&self, offset: u64, bytes: u64) {
+        // A nameless file has its length from its last byte, which may be in the hole.
+        let _ = rustix::fs::ftruncate(&self.file, self.size);
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let _ = rustix::fs::fallocate(&self.file, flags, offset, bytes);
     }
@@ -207,7 +267,11 @@ impl TempFile {
             Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(self.error("set the mode of", errno)),
         }
-        match rename_without_replacing(&self.parent, &self.temporary, &self.leaf) {
+        let named = match &self.temporary {
+            Some(temporary) => rename_without_replacing(&self.parent, temporary, &self.leaf),
+            None => link_nameless(&self.file, &self.parent, &self.leaf),
+        };
+        match named {
             Ok(()) => self.committed = true,
             Err(Errno::EXIST) => {
                 return Err(FileError::Exists { path: self.shown.clone() });
@@ -264,10 +328,12 @@ impl TempFile {
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        if !self.committed {
+        if let Some(temporary) = &self.temporary
+            && !self.committed
+        {
             // The name is ours while the lock is held, and the descriptor closes after this.
             // Nobody is left to tell if it fails; the next run finds the leftover.
-            let _ = rustix::fs::unlinkat(&self.parent, &*self.temporary, AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&self.parent, temporary.as_str(), AtFlags::empty());
         }
     }
 }
@@ -362,6 +428,17 @@ fn link_then_unlink(directory: &OwnedFd, from: &str, to: &[u8]) -> rustix::io::R
     rustix::fs::unlinkat(directory, from, AtFlags::empty())
 }
 
+/// Gives a nameless file its name; EEXIST if that is taken, whatever by. By way of /proc, because
+/// naming a descriptor directly needs a capability on kernels before 6.10; directly where there
+/// is no /proc.
+fn link_nameless(file: &OwnedFd, directory: &OwnedFd, to: &[u8]) -> rustix::io::Result<()> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match rustix::fs::linkat(CWD, path, directory, to, AtFlags::SYMLINK_FOLLOW) {
+        Err(Errno::NOENT) => rustix::fs::linkat(file, c"", directory, to, AtFlags::EMPTY_PATH),
+        outcome => outcome,
+    }
+}
+
 /// Makes the names in `directory` durable. The held descriptor is for walking only (O_PATH), so
 /// it is opened once more.
 fn sync_directory(directory: &OwnedFd) -> rustix::io::Result<()> {
@@ -425,7 +502,7 @@ mod tests {
     }
 
     fn start(root: &Root, name: &[u8], size: u64) -> Result<TempFile, FileError> {
-        TempFile::create(root, &path(name), IDENTITY, size, false)
+        TempFile::named(root, &path(name), IDENTITY, size, false)
     }
 
     fn write(file: &TempFile, bytes: &[u8], offset: u64) {
@@ -540,11 +617,29 @@ mod tests {
     }
 
     #[test]
+    fn a_small_file_has_no_name_before_its_final_one() {
+        let (directory, root) = place();
+        let file = TempFile::create(&root, &path(b"f"), IDENTITY, 3, false).unwrap();
+        write(&file, b"new", 0);
+        assert!(names(&directory).is_empty());
+        file.commit(0o640, time(5, 6), true).unwrap();
+        assert_eq!(fs::read(directory.path().join("f")).unwrap(), b"new");
+        assert_eq!(fs::metadata(directory.path().join("f")).unwrap().mode() & 0o7777, 0o640);
+
+        let second = TempFile::create(&root, &path(b"f"), IDENTITY, 3, false).unwrap();
+        write(&second, b"two", 0);
+        let error = second.commit(0o640, time(5, 6), false).unwrap_err();
+        assert!(matches!(error, FileError::Exists { .. }), "{error}");
+        assert_eq!(fs::read(directory.path().join("f")).unwrap(), b"new");
+        assert_eq!(names(&directory), ["f"]);
+    }
+
+    #[test]
     fn a_leftover_is_found_again_and_emptied() {
         let (directory, root) = place();
         let file = start(&root, b"f", 9).unwrap();
         write(&file, b"old bytes", 0);
-        let leftover = directory.path().join(&file.temporary);
+        let leftover = directory.path().join(file.temporary.as_ref().unwrap());
         drop(file);
         fs::write(&leftover, "old bytes").unwrap();
         let inode = fs::metadata(&leftover).unwrap().ino();
@@ -560,7 +655,7 @@ mod tests {
     fn what_only_looks_like_a_leftover_is_not_touched() {
         let (directory, root) = place();
         let file = start(&root, b"f", 1).unwrap();
-        let temporary = directory.path().join(&file.temporary);
+        let temporary = directory.path().join(file.temporary.as_ref().unwrap());
         drop(file);
         let precious = directory.path().join("precious");
         fs::write(&precious, "precious").unwrap();

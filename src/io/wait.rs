@@ -4,6 +4,7 @@
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -101,6 +102,44 @@ impl AsFd for Waker {
 /// `span` for the kernel; one that it cannot count (centuries) becomes the longest that it can.
 fn timespec(span: Duration) -> Timespec {
     Timespec::try_from(span).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 999_999_999 })
+}
+
+/// A waker that costs nothing while nobody sleeps: between a thread that loops and the threads
+/// that put work where it looks.
+#[derive(Debug)]
+pub struct Doorbell {
+    waker: Waker,
+    asleep: AtomicBool,
+}
+
+impl Doorbell {
+    /// A doorbell nobody waits at.
+    pub fn new() -> io::Result<Doorbell> {
+        Ok(Doorbell { waker: Waker::new()?, asleep: AtomicBool::new(false) })
+    }
+
+    /// Something was put where the looping thread looks: wakes it if it sleeps.
+    pub fn ring(&self) {
+        if self.asleep.load(Ordering::SeqCst) {
+            self.waker.wake();
+        }
+    }
+
+    /// The looping thread is about to sleep; it must look once more after this.
+    pub fn before_sleep(&self) {
+        self.asleep.store(true, Ordering::SeqCst);
+    }
+
+    /// The looping thread is awake.
+    pub fn after_sleep(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+        self.waker.clear();
+    }
+
+    /// What the looping thread waits on.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use self::sink::SinkOptions;
-use self::transfer::{Doorbell, SLAB_BYTES, Transfer};
+use self::transfer::{SLAB_BYTES, Transfer};
 use super::batch::{Offload, ReceiveOutcome};
 use super::buffer::{Arrival, Buffer, BufferPool};
 use super::clock::Clock;
@@ -30,7 +30,7 @@ use super::metadata::ModePolicy;
 use super::report::{Counters, Report};
 use super::send::{Stop, unpredictable};
 use super::socket::{Socket, SocketOptions};
-use super::wait::{Interest, doze, set_shortest_timer_slack, wait};
+use super::wait::{Doorbell, Interest, doze, set_shortest_timer_slack, wait};
 use crate::proto::{Admission, Receiver, ReceiverConfig, Time};
 use crate::wire::{CloseCode, FrameType, peek};
 

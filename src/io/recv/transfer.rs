@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -12,7 +11,7 @@ use super::sink::{Sink, SinkOptions};
 use crate::io::batch::SendOutcome;
 use crate::io::buffer::{Buffer, BufferPool};
 use crate::io::socket::Socket;
-use crate::io::wait::Waker;
+use crate::io::wait::Doorbell;
 use crate::proto::{Error, Place, ReceivedRun, Receiver, ReceiverEvent, ReceiverStats, Time};
 use crate::wire::{EntryKind, Frame, Packet, PacketNumber, Space, limits};
 
@@ -32,43 +31,6 @@ pub const SLAB_BYTES: usize = 256 << 10;
 
 /// Stack of a writing thread: it recurses nowhere and keeps its buffers on the heap.
 const STACK_BYTES: usize = 256 << 10;
-
-/// Between the network thread and the writing threads: whether the former sleeps and must be woken.
-#[derive(Debug)]
-pub struct Doorbell {
-    waker: Waker,
-    asleep: AtomicBool,
-}
-
-impl Doorbell {
-    /// A doorbell nobody waits at.
-    pub fn new() -> std::io::Result<Doorbell> {
-        Ok(Doorbell { waker: Waker::new()?, asleep: AtomicBool::new(false) })
-    }
-
-    /// Something was put where the network thread looks: wakes it if it sleeps.
-    pub fn ring(&self) {
-        if self.asleep.load(Ordering::SeqCst) {
-            self.waker.wake();
-        }
-    }
-
-    /// The network thread is about to sleep; it must look once more after this.
-    pub fn before_sleep(&self) {
-        self.asleep.store(true, Ordering::SeqCst);
-    }
-
-    /// The network thread is awake.
-    pub fn after_sleep(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
-        self.waker.clear();
-    }
-
-    /// What the network thread waits on.
-    pub fn waker(&self) -> &Waker {
-        &self.waker
-    }
-}
 
 /// What a transfer came to, for the report.
 #[derive(Debug, Default)]

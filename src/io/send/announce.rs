@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 
 use crate::io::source::{EntryKind, SourceEntry, SourceError, Sources};
-use crate::io::wait::Waker;
+use crate::io::wait::Doorbell;
 use crate::io::walk::{Skipped, Walk, WalkItem};
 
 /// Entries walked ahead of need.
@@ -31,16 +31,16 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// Starts to walk; `waker` rings when something was found after none was left.
+    /// Starts to walk; `doorbell` rings when something was found after none was left.
     ///
     /// # Errors
     /// The operating system gave no thread.
-    pub fn start(sources: Arc<Sources>, waker: Arc<Waker>) -> std::io::Result<Announcer> {
+    pub fn start(sources: Arc<Sources>, doorbell: Arc<Doorbell>) -> std::io::Result<Announcer> {
         let (send, found) = sync_channel(AHEAD);
         let thread = std::thread::Builder::new().name("walk".into()).spawn(move || {
-            walk(&sources, &send, &waker);
+            walk(&sources, &send, &doorbell);
             drop(send);
-            waker.wake();
+            doorbell.ring();
         })?;
         Ok(Announcer { found: Some(found), thread: Some(thread) })
     }
@@ -72,7 +72,7 @@ impl Drop for Announcer {
     }
 }
 
-fn walk(sources: &Sources, send: &SyncSender<Found>, waker: &Waker) {
+fn walk(sources: &Sources, send: &SyncSender<Found>, doorbell: &Doorbell) {
     for item in Walk::new(sources) {
         let found = match item {
             WalkItem::Entry(entry) => match holes(sources, &entry) {
@@ -84,7 +84,7 @@ fn walk(sources: &Sources, send: &SyncSender<Found>, waker: &Waker) {
         if send.send(found).is_err() {
             return;
         }
-        waker.wake();
+        doorbell.ring();
     }
 }
 

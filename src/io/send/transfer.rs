@@ -18,7 +18,7 @@ use crate::io::digest::BlockHasher;
 use crate::io::report::{Counters, Named, PathText, Report};
 use crate::io::socket::{Socket, SocketOptions};
 use crate::io::source::{EntryKind, OpenSources, SourceEntry, SourceError, SourceFile};
-use crate::io::wait::{Interest, Waker, wait};
+use crate::io::wait::{Doorbell, Interest, wait};
 use crate::proto::{BodyRun, Outcome, Sender, SenderConfig, SenderEvent, Time, Transmit};
 use crate::wire::{CloseCode, Entry, Flags, Identity, Space, VoidReason, limits};
 
@@ -73,13 +73,13 @@ pub fn run(
     };
     let digester = Digester::new(config.digest);
     let seed = unpredictable().map_err(SendError::System)?;
-    let waker = Arc::new(Waker::new().map_err(SendError::System)?);
+    let doorbell = Arc::new(Doorbell::new().map_err(SendError::System)?);
     let mut transfer = Transfer {
         request,
         sender: Sender::new(clock.now(), config, seed),
         clock,
         socket,
-        announcer: Announcer::start(Arc::clone(&request.sources), Arc::clone(&waker))
+        announcer: Announcer::start(Arc::clone(&request.sources), Arc::clone(&doorbell))
             .map_err(SendError::System)?,
         walk_ended: false,
         list: OutgoingList::default(),
@@ -90,13 +90,13 @@ pub fn run(
         listing,
         ending: Ending::default(),
     };
-    transfer.drive(&waker, stop);
+    transfer.drive(&doorbell, stop);
     transfer.fill(report, header_bytes(&address) as u64);
     transfer.ending.result(report)
 }
 
 impl Transfer<'_> {
-    fn drive(&mut self, waker: &Waker, stop: &Stop<'_>) {
+    fn drive(&mut self, doorbell: &Doorbell, stop: &Stop<'_>) {
         let pool = BufferPool::new(1, 4 * 65_536);
         let Some(mut buffer) = pool.take() else { return };
         let mut stopping = false;
@@ -115,31 +115,34 @@ impl Transfer<'_> {
             self.handle_events();
             self.show();
             if !sent {
-                self.rest(waker, stop, stopping);
+                self.rest(doorbell, stop, stopping);
             }
         }
     }
 
     /// Waits for the network, the walk, a signal, or the machine's next timeout.
-    fn rest(&mut self, waker: &Waker, stop: &Stop<'_>, stopping: bool) {
+    fn rest(&mut self, doorbell: &Doorbell, stop: &Stop<'_>, stopping: bool) {
         let now = self.clock.now();
         let Some(at) = self.sender.poll_timeout(now) else { return };
         let timeout = at.saturating_since(now);
         if timeout.is_zero() {
             return;
         }
-        let mut ready = Vec::new();
+        doorbell.before_sleep();
+        // What the walk found between the last look and the bell's setting is not rung for.
+        if self.announce() {
+            doorbell.after_sleep();
+            return;
+        }
         let interests = [
             Interest::Read(self.socket.as_fd()),
-            Interest::Read(waker.as_fd()),
+            Interest::Read(doorbell.waker().as_fd()),
             Interest::Read(stop.wake),
         ];
         let interests = if stopping { &interests[..2] } else { &interests[..] };
         // A failing poll would only make this loop spin until the machine's next timeout.
-        let _ = wait(interests, Some(timeout), &mut ready);
-        if ready.contains(&1) {
-            waker.clear();
-        }
+        let _ = wait(interests, Some(timeout), &mut Vec::new());
+        doorbell.after_sleep();
     }
 
     fn receive(&mut self, now: Time, buffer: &mut crate::io::buffer::Buffer) {
@@ -161,10 +164,14 @@ impl Transfer<'_> {
 
     // ---- the manifest ----
 
-    fn announce(&mut self) {
+    /// Takes in what the walk found. Returns whether there was anything.
+    fn announce(&mut self) -> bool {
+        let mut any = false;
         while !self.walk_ended && self.sender.wants_entries() {
-            match self.announcer.next() {
-                Err(_) => return,
+            let found = self.announcer.next();
+            any |= found.is_ok();
+            match found {
+                Err(_) => return any,
                 Ok(None) => {
                     self.walk_ended = true;
                     self.counters.totals_final.store(true, Relaxed);
@@ -183,6 +190,7 @@ impl Transfer<'_> {
         if self.walk_ended && read && self.batch.is_empty() {
             self.sender.finish_manifest();
         }
+        any
     }
 
     fn push_entry(&mut self, source: SourceEntry, holes: Vec<std::ops::Range<u64>>) {
