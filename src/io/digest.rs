@@ -1,7 +1,7 @@
 //! Digests of blocks, and of whole files from those of their blocks (proto.md, "Digest records").
 
 use blake3::hazmat::{self, ChainingValue, HasherExt};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use twox_hash::XxHash3_128;
 
 use crate::wire::{Digest, DigestAlgorithm, limits};
 
@@ -10,7 +10,7 @@ pub enum BlockHasher {
     /// Nothing is computed.
     None,
     /// XXH3-128.
-    Xxh3(Box<Xxh3>),
+    Xxh3(Box<XxHash3_128>),
     /// BLAKE3: the ordinary hash of a file of one block, a chaining value otherwise.
     Blake3 {
         /// The running hash.
@@ -31,7 +31,7 @@ impl BlockHasher {
     pub fn new(algorithm: DigestAlgorithm, block: u64, file_bytes: u64) -> BlockHasher {
         match algorithm {
             DigestAlgorithm::None => BlockHasher::None,
-            DigestAlgorithm::Xxh3 => BlockHasher::Xxh3(Box::new(Xxh3::new())),
+            DigestAlgorithm::Xxh3 => BlockHasher::Xxh3(Box::new(XxHash3_128::new())),
             DigestAlgorithm::Blake3 => {
                 let mut hasher = Box::new(blake3::Hasher::new());
                 let is_only_block = file_bytes <= limits::BLOCK_BYTES;
@@ -47,7 +47,7 @@ impl BlockHasher {
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             BlockHasher::None => {}
-            BlockHasher::Xxh3(hasher) => hasher.update(bytes),
+            BlockHasher::Xxh3(hasher) => hasher.write(bytes),
             BlockHasher::Blake3 { hasher, .. } => {
                 hasher.update(bytes);
             }
@@ -68,7 +68,7 @@ impl BlockHasher {
     pub fn finish(&self) -> Digest {
         match self {
             BlockHasher::None => Digest::NONE,
-            BlockHasher::Xxh3(hasher) => canonical(hasher.digest128()),
+            BlockHasher::Xxh3(hasher) => canonical(hasher.finish_128()),
             BlockHasher::Blake3 { hasher, is_only_block: true } => {
                 from_bytes(hasher.finalize().as_bytes())
             }
@@ -107,7 +107,7 @@ pub enum FileHasher {
 }
 
 /// Wraps a hash state that has no `Debug` of its own.
-pub struct Xxh3State(Xxh3);
+pub struct Xxh3State(XxHash3_128);
 
 impl std::fmt::Debug for Xxh3State {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -159,9 +159,11 @@ impl FileHasher {
     pub fn new(algorithm: DigestAlgorithm) -> FileHasher {
         match algorithm {
             DigestAlgorithm::None => FileHasher::None,
-            DigestAlgorithm::Xxh3 => {
-                FileHasher::Xxh3 { first: None, blocks: 0, list: Box::new(Xxh3State(Xxh3::new())) }
-            }
+            DigestAlgorithm::Xxh3 => FileHasher::Xxh3 {
+                first: None,
+                blocks: 0,
+                list: Box::new(Xxh3State(XxHash3_128::new())),
+            },
             DigestAlgorithm::Blake3 => FileHasher::Blake3(Box::default()),
         }
     }
@@ -173,7 +175,7 @@ impl FileHasher {
             FileHasher::Xxh3 { first, blocks, list } => {
                 first.get_or_insert(*digest);
                 *blocks += 1;
-                list.0.update(digest.as_slice());
+                list.0.write(digest.as_slice());
             }
             FileHasher::Blake3(tree) => {
                 if let Ok(value) = digest.as_slice().try_into() {
@@ -187,9 +189,9 @@ impl FileHasher {
     pub fn finish(&self) -> Digest {
         match self {
             FileHasher::None => Digest::NONE,
-            FileHasher::Xxh3 { first: None, .. } => canonical(xxh3_128(b"")),
+            FileHasher::Xxh3 { first: None, .. } => canonical(XxHash3_128::oneshot(b"")),
             FileHasher::Xxh3 { first: Some(only), blocks: 1, .. } => *only,
-            FileHasher::Xxh3 { list, .. } => canonical(list.0.digest128()),
+            FileHasher::Xxh3 { list, .. } => canonical(list.0.finish_128()),
             FileHasher::Blake3(tree) => match (&tree.last, tree.blocks) {
                 (None, _) => from_bytes(blake3::hash(b"").as_bytes()),
                 // A file of one block: its digest is the root already.
@@ -263,7 +265,7 @@ mod tests {
     fn xxh3_of_a_file_of_one_block_is_that_of_its_bytes() {
         let content = [7; 100_000];
         let digest = file_digest(DigestAlgorithm::Xxh3, &content);
-        assert_eq!(digest.as_slice(), xxh3_128(&content).to_be_bytes());
+        assert_eq!(digest.as_slice(), XxHash3_128::oneshot(&content).to_be_bytes());
         let empty = file_digest(DigestAlgorithm::Xxh3, &[]);
         assert_eq!(empty.to_string(), "99aa06d3014798d86001c324468d497f");
     }
@@ -275,6 +277,6 @@ mod tests {
         with_hole.update_zeros(9_999);
         let mut content = vec![0; 10_000];
         content[0] = b'x';
-        assert_eq!(with_hole.finish().as_slice(), xxh3_128(&content).to_be_bytes());
+        assert_eq!(with_hole.finish().as_slice(), XxHash3_128::oneshot(&content).to_be_bytes());
     }
 }

@@ -12,7 +12,7 @@ use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat,
 };
 use rustix::io::Errno;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 use super::confine::{FileError, Root, io_error};
 use super::metadata::{Timestamp, size_of};
@@ -120,7 +120,7 @@ impl TempFile {
         has_holes: bool,
     ) -> Result<TempFile, FileError> {
         let (_, leaf) = path.split();
-        let temporary = temporary_name(xxh3_64_with_seed(leaf, identity));
+        let temporary = temporary_name(XxHash3_64::oneshot_with_seed(identity, leaf));
         let (parent, claim) = root.in_parent(path, "create", |parent, _| {
             Ok((Arc::clone(parent), claim(parent, &temporary)?))
         })?;

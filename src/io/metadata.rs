@@ -3,7 +3,7 @@
 use std::io;
 
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// A point in time of a file system: seconds since 1970 (negative: before) and nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,7 +87,7 @@ impl Identity {
             bytes.extend_from_slice(&time.seconds.to_le_bytes());
             bytes.extend_from_slice(&time.nanoseconds.to_le_bytes());
         }
-        xxh3_64(&bytes)
+        XxHash3_64::oneshot(&bytes)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The digest of what a transfer announced: H(H(manifest) ‖ H(digests)), see proto.md,
 //! "Manifest records". Blocks are digested by the shell; this one is over bytes the core holds.
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use twox_hash::XxHash3_128;
 
 use crate::wire::{Digest, DigestAlgorithm};
 
@@ -9,7 +9,7 @@ use crate::wire::{Digest, DigestAlgorithm};
 #[derive(Clone)]
 enum Hasher {
     None,
-    Xxh3(Box<Xxh3>),
+    Xxh3(Box<XxHash3_128>),
     Blake3(Box<blake3::Hasher>),
 }
 
@@ -17,7 +17,7 @@ impl Hasher {
     fn new(algorithm: DigestAlgorithm) -> Hasher {
         match algorithm {
             DigestAlgorithm::None => Hasher::None,
-            DigestAlgorithm::Xxh3 => Hasher::Xxh3(Box::new(Xxh3::new())),
+            DigestAlgorithm::Xxh3 => Hasher::Xxh3(Box::new(XxHash3_128::new())),
             DigestAlgorithm::Blake3 => Hasher::Blake3(Box::new(blake3::Hasher::new())),
         }
     }
@@ -25,7 +25,7 @@ impl Hasher {
     fn update(&mut self, bytes: &[u8]) {
         match self {
             Hasher::None => {}
-            Hasher::Xxh3(hasher) => hasher.update(bytes),
+            Hasher::Xxh3(hasher) => hasher.write(bytes),
             Hasher::Blake3(hasher) => {
                 hasher.update(bytes);
             }
@@ -67,9 +67,10 @@ impl Transcript {
             (Hasher::Xxh3(manifest), Hasher::Xxh3(digests)) => {
                 let mut both = [0; 32];
                 let (first, second) = both.split_at_mut(16);
-                first.copy_from_slice(&manifest.digest128().to_be_bytes());
-                second.copy_from_slice(&digests.digest128().to_be_bytes());
-                Digest::from_slice(&xxh3_128(&both).to_be_bytes()).unwrap_or(Digest::NONE)
+                first.copy_from_slice(&manifest.finish_128().to_be_bytes());
+                second.copy_from_slice(&digests.finish_128().to_be_bytes());
+                Digest::from_slice(&XxHash3_128::oneshot(&both).to_be_bytes())
+                    .unwrap_or(Digest::NONE)
             }
             (Hasher::Blake3(manifest), Hasher::Blake3(digests)) => {
                 let mut outer = blake3::Hasher::new();

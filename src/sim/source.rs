@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use xxhash_rust::xxh3::xxh3_128;
+use twox_hash::XxHash3_128;
 
 use super::impairment::mix;
 use crate::proto::Time;
@@ -160,7 +160,7 @@ impl SimFile {
 pub fn digest_of(bytes: &[u8], algorithm: DigestAlgorithm) -> Digest {
     match algorithm {
         DigestAlgorithm::None => Digest::NONE,
-        DigestAlgorithm::Xxh3 => Digest::from(xxh3_128(bytes).to_be_bytes()),
+        DigestAlgorithm::Xxh3 => Digest::from(XxHash3_128::oneshot(bytes).to_be_bytes()),
         DigestAlgorithm::Blake3 => Digest::from(*blake3::hash(bytes).as_bytes()),
     }
 }

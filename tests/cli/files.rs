@@ -88,13 +88,13 @@ fn every_digest_verifies_and_blake3_is_the_one_that_b3sum_prints() {
     for (seed, bytes) in [0, 1, 1_000, 1 << 20, (1 << 20) + 1, 10_000_000].into_iter().enumerate() {
         let source = write_random(&room.path().join("source.bin"), bytes, 40 + seed as u64);
         let content = std::fs::read(&source).unwrap();
-        let blocks: Vec<_> = content.chunks(1 << 20).map(xxhash_rust::xxh3::xxh3_128).collect();
+        let blocks: Vec<_> = content.chunks(1 << 20).map(twox_hash::XxHash3_128::oneshot).collect();
         let xxh3 = match blocks[..] {
-            [] => xxhash_rust::xxh3::xxh3_128(b""),
+            [] => twox_hash::XxHash3_128::oneshot(b""),
             [one] => one,
             _ => {
                 let joined: Vec<u8> = blocks.iter().flat_map(|one| one.to_be_bytes()).collect();
-                xxhash_rust::xxh3::xxh3_128(&joined)
+                twox_hash::XxHash3_128::oneshot(&joined)
             }
         };
         let table = [
