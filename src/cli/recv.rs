@@ -97,13 +97,14 @@ fn failure(error: &RecvError, report: &Report, signals: &Signals) -> Failure {
         _ => error.outcome(),
     };
     let failure = match error {
-        RecvError::Ended(proto::Error::Silence { .. }) => {
-            Failure::new(outcome, peer, format!("was lost: {}", plain(error)))
+        RecvError::Ended(proto::Error::Silence { silence, .. }) => {
+            let why = format!("was lost: nothing was heard for {}", output::duration(*silence));
+            Failure::new(outcome, peer, why)
         }
         RecvError::Interrupted => {
             Failure::new(outcome, "interrupted", format!("the transfer from {peer} was cut"))
         }
-        _ => Failure::new(outcome, peer, plain(error)),
+        _ => Failure::new(outcome, peer, error.to_string()),
     };
     match error {
         RecvError::Partial { .. } | RecvError::Refused => {
@@ -112,10 +113,6 @@ fn failure(error: &RecvError, report: &Report, signals: &Signals) -> Failure {
         RecvError::Integrity => failure.advise("check memory and disks on both sides"),
         _ => failure.advise("the sender may run the same command again"),
     }
-}
-
-fn plain(error: &RecvError) -> String {
-    error.to_string()
 }
 
 fn listen_failure(error: &RecvError, options: &RecvOptions) -> Failure {

@@ -105,8 +105,8 @@ fn failure(
             Failure::new(outcome, peer, why)
                 .advise("is \"ufx recv\" running there, and does a firewall let UDP through?")
         }
-        SendError::Ended(error @ proto::Error::Silence { .. }) => {
-            let why = format!("was lost: {error}");
+        SendError::Ended(proto::Error::Silence { silence, .. }) => {
+            let why = format!("was lost: nothing was heard for {}", output::duration(*silence));
             Failure::new(outcome, peer, why).advise("run the same command again to send the rest")
         }
         SendError::Ended(proto::Error::ClosedByPeer { code: CloseCode::Forbidden, .. }) => {

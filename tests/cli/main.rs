@@ -14,6 +14,19 @@ mod large;
 // Loss on real sockets.
 mod loss;
 
+// Cut transfers: killed processes, signals, nobody there.
+mod ends;
+// What is refused, left alone or left out.
+mod refusals;
+
+// Sources that change, vanish or cannot be read.
+mod sources;
+
+// Many senders at once, and strangers.
+mod many;
+// The Python peer.
+mod peer;
+
 mod support;
 
 use std::process::{Command, Output, Stdio};

@@ -1,9 +1,12 @@
 //! How a sending transfer ended: collects what happened, then says it as report and error.
 
+use std::os::unix::ffi::OsStrExt;
+
 use super::outgoing::Outgoing;
 use crate::io::report::{Limit, Named, Outcome as Result_, PathText, Report, Verified};
 use crate::io::socket::SocketError;
 use crate::io::source::{PathError, SourceEntry, SourceError};
+use crate::io::walk::{SkipReason, Skipped};
 use crate::proto::{self, Held, Outcome, SenderStats, Time};
 use crate::wire::{CloseCode, DigestAlgorithm, RefuseCode};
 
@@ -55,8 +58,8 @@ pub enum SendError {
 pub struct Ending {
     /// A signal came.
     pub interrupted: bool,
-    /// What is not sent, and why.
-    pub skipped: Vec<Named>,
+    /// What is left out on purpose, and why.
+    skipped: Vec<Named>,
     failed: Vec<Named>,
     failures: u64,
     local_failures: u64,
@@ -113,6 +116,23 @@ impl Ending {
         self.name(name, error.to_string());
     }
 
+    /// Something was not announced. What was left out on purpose fails nothing; what should have
+    /// been sent and could not be read does.
+    pub fn skipped(&mut self, skipped: &Skipped) {
+        let reason = skipped.reason.to_string();
+        match &skipped.reason {
+            SkipReason::Special(_) | SkipReason::LinkLeavesTree => {
+                let path = PathText::from(skipped.path.as_path());
+                self.skipped.push(Named { path, reason });
+            }
+            SkipReason::Unreadable(_) | SkipReason::Name(_) | SkipReason::Vanished => {
+                self.announced += 1;
+                self.local_failures += 1;
+                self.name(skipped.path.as_os_str().as_bytes(), reason);
+            }
+        }
+    }
+
     fn name(&mut self, name: &[u8], reason: String) {
         self.failures += 1;
         if self.failed.len() < NAMED_MAX {
@@ -126,7 +146,8 @@ impl Ending {
     }
 
     /// It ended before that.
-    pub fn closed(&mut self, error: proto::Error) {
+    pub fn closed(&mut self, now: Time, error: proto::Error) {
+        self.ended = Some(now);
         self.error = Some(error);
     }
 

@@ -15,7 +15,7 @@ use crate::io::batch::ReceiveOutcome;
 use crate::io::buffer::BufferPool;
 use crate::io::clock::Clock;
 use crate::io::digest::BlockHasher;
-use crate::io::report::{Counters, Named, PathText, Report};
+use crate::io::report::{Counters, Report};
 use crate::io::socket::{Socket, SocketOptions};
 use crate::io::source::{EntryKind, OpenSources, SourceEntry, SourceError, SourceFile};
 use crate::io::wait::{Doorbell, Interest, wait};
@@ -177,11 +177,9 @@ impl Transfer<'_> {
                     self.counters.totals_final.store(true, Relaxed);
                 }
                 Ok(Some(Found::Entry(entry, holes))) => self.push_entry(entry, holes),
-                Ok(Some(Found::Skipped(skipped))) => self.ending.skipped.push(Named {
-                    path: PathText::from(skipped.path.as_path()),
-                    reason: skipped.reason.to_string(),
-                }),
+                Ok(Some(Found::Skipped(skipped))) => self.ending.skipped(&skipped),
                 Ok(Some(Found::Unreadable(entry, error))) => {
+                    self.ending.announced(&entry);
                     self.ending.unreadable(entry.name.as_bytes(), &error);
                 }
             }
@@ -236,7 +234,7 @@ impl Transfer<'_> {
                 }
                 SenderEvent::Again { entry, block, epoch } => self.send_again(entry, block, epoch),
                 SenderEvent::Finished { .. } => self.ending.finished(self.clock.now()),
-                SenderEvent::Closed(error) => self.ending.closed(error),
+                SenderEvent::Closed(error) => self.ending.closed(self.clock.now(), error),
             }
         }
     }

@@ -49,7 +49,7 @@ impl Finished {
     /// Asserts the exit code.
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Finished {
-        assert_eq!(self.code, Some(code), "{self:#?}");
+        assert_eq!(self.code, Some(code), "exit code of {}: {self:#?}", self.name);
         self
     }
 }

@@ -21,12 +21,17 @@ pub struct Receiver {
 impl Receiver {
     /// Starts `ufx recv --json` on a free port and waits until it listens.
     pub fn start(dir: &Path, options: &[&str]) -> Receiver {
-        Receiver::listening(Program::start(&mut recv_command(dir, options, None)))
+        Receiver::start_on(0, dir, options)
+    }
+
+    /// The same on a port of the caller's choice.
+    pub fn start_on(port: u16, dir: &Path, options: &[&str]) -> Receiver {
+        Receiver::listening(Program::start(&mut ufx(recv_words(port, dir, options))))
     }
 
     /// The same in a network namespace.
     pub fn start_in(namespace: &Namespace, dir: &Path, options: &[&str]) -> Receiver {
-        Receiver::listening(Program::start(&mut recv_command(dir, options, Some(namespace))))
+        Receiver::listening(Program::start(&mut namespace.ufx(recv_words(0, dir, options))))
     }
 
     /// Waits until `program` says on which port it listens.
@@ -58,15 +63,12 @@ impl Receiver {
     }
 }
 
-fn recv_command(dir: &Path, options: &[&str], namespace: Option<&Namespace>) -> Command {
-    let mut words: Vec<OsString> = vec!["recv".into(), "--json".into()];
-    words.extend(["--port", "0", "--dir"].map(OsString::from));
-    words.push(dir.into());
+/// The words of `ufx recv --json`.
+fn recv_words(port: u16, dir: &Path, options: &[&str]) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec!["recv".into(), "--json".into(), "--port".into()];
+    words.extend([port.to_string().into(), "--dir".into(), dir.into()]);
     words.extend(options.iter().map(OsString::from));
-    match namespace {
-        Some(namespace) => namespace.ufx(words),
-        None => ufx(words),
-    }
+    words
 }
 
 /// The words of `ufx send --json`.

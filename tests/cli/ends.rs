@@ -1,0 +1,228 @@
+//! Transfers that are cut: killed processes, signals, a peer that is not there. Whoever is left
+//! says so in time, and nothing half-written stays.
+
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::content::{names, room, same_bytes, write_random};
+use crate::support::process::{Program, wait_until};
+use crate::support::report::report_of;
+use crate::support::transfer::{Receiver, both_succeed, send_command, transfer};
+
+/// A peer that was killed is noticed within 10 s where the kernel refuses its packets, and
+/// within 20 s of silence anyway; the rest is for a machine that is busy with other tests.
+const REFUSED: Duration = Duration::from_secs(10 + 2);
+const SILENT: Duration = Duration::from_secs(20 + 2);
+
+/// A transfer of many seconds, if nobody ends it.
+struct UnderWay {
+    room: TempDir,
+    source: PathBuf,
+    sender: Program,
+    receiver: Receiver,
+}
+
+impl UnderWay {
+    /// Starts one, and waits until file bytes have been written.
+    fn start(recv_options: &[&str]) -> UnderWay {
+        UnderWay::start_with(100 << 20, recv_options)
+    }
+
+    fn start_with(bytes: u64, recv_options: &[&str]) -> UnderWay {
+        let room = room();
+        let source = write_random(&room.path().join("source.bin"), bytes, 1);
+        let dir = room.path().join("to");
+        let receiver = Receiver::start(&dir, recv_options);
+        let sender = Program::start(&mut receiver.sender(&[&source], &["--rate", "28M"]));
+        wait_until("the receiver writes", || holds_bytes(&dir));
+        UnderWay { room, source, sender, receiver }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.room.path().join("to")
+    }
+}
+
+/// Whether any file in `dir` has bytes.
+fn holds_bytes(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(listing) = std::fs::read_dir(dir) else { return false };
+    listing.flatten().any(|entry| entry.metadata().is_ok_and(|metadata| metadata.blocks() > 0))
+}
+
+#[test]
+fn a_sender_notices_that_its_receiver_was_killed_and_a_rerun_completes() {
+    let transfer_cut = UnderWay::start(&[]);
+    transfer_cut.receiver.program.signal(Signal::KILL);
+    let killed = Instant::now();
+    let dir = transfer_cut.dir();
+    let UnderWay { room: _room, source, sender, receiver } = transfer_cut;
+    assert_eq!(receiver.program.wait().signal, Some(Signal::KILL.as_raw()));
+    let sender = sender.wait_for(REFUSED).expect_code(3);
+    assert!(killed.elapsed() < REFUSED);
+    let report = report_of(&sender);
+    assert_eq!(report["files"], 0);
+    assert!(report["error"].as_str().unwrap().contains("was lost"), "{report}");
+    assert!(report["seconds"].as_f64().unwrap() > 0.0, "{report}");
+    assert!(!dir.join("source.bin").exists(), "nothing half-written under a final name");
+
+    transfer(&[&source], &dir, &[], &[]);
+    assert!(same_bytes(&source, &dir.join("source.bin")));
+    assert_eq!(names(&dir), ["source.bin"], "the rerun took over what was unfinished");
+}
+
+#[test]
+fn a_receiver_notices_that_its_sender_was_killed_and_leaves_no_trace() {
+    let transfer_cut = UnderWay::start(&["--once"]);
+    transfer_cut.sender.signal(Signal::KILL);
+    let dir = transfer_cut.dir();
+    let UnderWay { room: _room, sender, receiver, .. } = transfer_cut;
+    assert_eq!(sender.wait().signal, Some(Signal::KILL.as_raw()));
+    let receiver = receiver.program.wait_for(SILENT).expect_code(3);
+    let report = report_of(&receiver);
+    assert!(report["error"].as_str().unwrap().contains("was lost"), "{report}");
+    assert_eq!(names(&dir), [""; 0]);
+}
+
+#[test]
+fn a_signal_at_the_sender_ends_both_at_once() {
+    for (signal, code, result) in
+        [(Signal::INT, 130, "interrupted"), (Signal::TERM, 143, "terminated")]
+    {
+        let transfer_cut = UnderWay::start(&["--once"]);
+        transfer_cut.sender.signal(signal);
+        let dir = transfer_cut.dir();
+        let UnderWay { room: _room, sender, receiver, .. } = transfer_cut;
+        let sender = sender.wait_for(Duration::from_secs(5)).expect_code(code);
+        assert_eq!(report_of(&sender)["result"], result);
+        let receiver = receiver.program.wait_for(Duration::from_secs(5)).expect_code(3);
+        let report = report_of(&receiver);
+        assert!(report["error"].as_str().unwrap().contains("cancelled"), "{report}");
+        assert_eq!(names(&dir), [""; 0]);
+    }
+}
+
+#[test]
+fn a_signal_at_the_receiver_ends_both_at_once() {
+    for (signal, code, result) in
+        [(Signal::INT, 130, "interrupted"), (Signal::TERM, 143, "terminated")]
+    {
+        let transfer_cut = UnderWay::start(&[]);
+        transfer_cut.receiver.program.signal(signal);
+        let dir = transfer_cut.dir();
+        let UnderWay { room: _room, sender, receiver, .. } = transfer_cut;
+        let receiver = receiver.program.wait_for(Duration::from_secs(5)).expect_code(code);
+        assert_eq!(report_of(&receiver)["result"], result);
+        let sender = sender.wait_for(Duration::from_secs(5)).expect_code(3);
+        let report = report_of(&sender);
+        assert!(report["error"].as_str().unwrap().contains("was stopped there"), "{report}");
+        assert_eq!(names(&dir), [""; 0]);
+    }
+}
+
+#[test]
+fn an_idle_receiver_ends_well_on_a_signal() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let room = room();
+        let receiver = Receiver::start(room.path(), &[]);
+        receiver.program.signal(signal);
+        let finished = receiver.program.wait_for(Duration::from_secs(5)).expect_code(0);
+        assert_eq!(finished.stdout, "", "no transfer, no object");
+    }
+}
+
+#[test]
+fn a_sender_stopped_for_seconds_goes_on() {
+    let transfer_cut = UnderWay::start_with(12 << 20, &["--once"]);
+    transfer_cut.sender.signal(Signal::STOP);
+    // The length of the pause is what is tested; whatever happens meanwhile, it must go on.
+    std::thread::sleep(Duration::from_secs(4));
+    transfer_cut.sender.signal(Signal::CONT);
+    let dir = transfer_cut.dir();
+    let UnderWay { room: _room, source, sender, receiver } = transfer_cut;
+    both_succeed(sender, receiver);
+    assert!(same_bytes(&source, &dir.join("source.bin")));
+}
+
+#[test]
+fn a_receiver_stopped_for_seconds_goes_on() {
+    let transfer_cut = UnderWay::start_with(12 << 20, &["--once"]);
+    transfer_cut.receiver.program.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_secs(4));
+    transfer_cut.receiver.program.signal(Signal::CONT);
+    let dir = transfer_cut.dir();
+    let UnderWay { room: _room, source, sender, receiver } = transfer_cut;
+    both_succeed(sender, receiver);
+    assert!(same_bytes(&source, &dir.join("source.bin")));
+}
+
+#[test]
+fn a_sender_waits_for_a_receiver_that_is_just_starting() {
+    let room = room();
+    let source = write_random(&room.path().join("source.bin"), 1_000_000, 2);
+    let dir = room.path().join("to");
+    // Whoever holds the port sees the first HELLO; the receiver then takes the port over.
+    let holder = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = holder.local_addr().unwrap().port();
+    let sender = Program::start(&mut send_command(&[&source], &[], "127.0.0.1", port));
+    holder.recv(&mut [0; 2_048]).unwrap();
+    drop(holder);
+    let receiver = Receiver::start_on(port, &dir, &["--once"]);
+    both_succeed(sender, receiver);
+    assert!(same_bytes(&source, &dir.join("source.bin")));
+}
+
+#[test]
+fn a_host_without_a_receiver_is_given_up_in_time() {
+    let room = room();
+    let source = write_random(&room.path().join("source.bin"), 1_000, 3);
+    // A port that is surely closed: held a moment ago, and freed.
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let sender = Program::start(&mut send_command(&[&source], &[], "127.0.0.1", port));
+    let sender = sender.wait_for(Duration::from_secs(4)).expect_code(3);
+    let error = report_of(&sender)["error"].as_str().unwrap().to_owned();
+    let expected = format!(
+        "127.0.0.1:{port}: nobody listens on port {port}/udp there (start \"ufx recv\" on it)"
+    );
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn a_host_that_never_answers_is_given_up_after_the_wait() {
+    let room = room();
+    let source = write_random(&room.path().join("source.bin"), 1_000, 4);
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let options = ["--wait", "700ms"];
+    let sender = Program::start(&mut send_command(&[&source], &options, "127.0.0.1", port));
+    let sender = sender.wait_for(Duration::from_secs(4)).expect_code(3);
+    let error = report_of(&sender)["error"].as_str().unwrap().to_owned();
+    let expected = format!(
+        "127.0.0.1:{port}: port {port}/udp did not answer within 700ms (is \"ufx recv\" running \
+         there, and does a firewall let UDP through?)"
+    );
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn a_second_receiver_on_the_same_port_is_refused() {
+    let room = room();
+    let first = Receiver::start(room.path(), &[]);
+    let port = first.port.to_string();
+    let dir = room.path().to_str().unwrap();
+    let mut command =
+        crate::support::process::ufx(["recv", "--json", "--port", &port, "--dir", dir]);
+    let second = Program::start(&mut command).wait_for(Duration::from_secs(5)).expect_code(1);
+    let error = report_of(&second)["error"].as_str().unwrap().to_owned();
+    assert_eq!(
+        error,
+        format!(
+            "recv: another program has port {port}/udp (is \"ufx recv\" running already? else \
+             choose another --port)"
+        )
+    );
+}
