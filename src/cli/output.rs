@@ -220,6 +220,7 @@ fn limit_words(limit: Limit) -> &'static str {
         Limit::ReceiverBuffer => "the receiver's buffer",
         Limit::ReceiverDisk => "the receiver's disk",
         Limit::RateCap => "--rate",
+        Limit::SenderOrNetwork => "the sender or the network",
     }
 }
 

@@ -157,7 +157,8 @@ pub enum Outcome {
     Terminated,
 }
 
-/// Packets of the data direction. Null where this end does not know.
+/// Packets of the data direction. Null where this end does not know. A receiver tells from packet
+/// numbers and from bytes that came twice, the sender counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Packets {
     /// All packets sent, resent ones included.
@@ -205,6 +206,8 @@ pub enum Limit {
     ReceiverDisk,
     /// `--rate`.
     RateCap,
+    /// Not the receiver, which is the one that says this and cannot tell more.
+    SenderOrNetwork,
 }
 
 /// A path and what became of it.

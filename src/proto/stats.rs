@@ -90,10 +90,20 @@ pub struct SenderStats {
 /// A receiver's counters.
 #[derive(Clone, Debug, Default)]
 pub struct ReceiverStats {
+    /// Packets that the sender has numbered, as far as is known: one more than the largest.
+    pub packets_numbered: u64,
     /// Distinct packets that arrived.
     pub packets_received: u64,
     /// Bytes of their datagrams.
     pub datagram_bytes_received: u64,
+    /// Of these, body, whatever was there already included.
+    pub body_bytes_received: u64,
+    /// Of these, body that was wanted.
+    pub body_bytes_new: u64,
+    /// Time in which credit bounded the sender because of the socket's buffer.
+    pub held_by_socket: Duration,
+    /// Time in which credit bounded the sender because of the disk.
+    pub held_by_disk: Duration,
     /// Packets that had arrived before.
     pub duplicates: u64,
     /// Packets whose content could not be kept.

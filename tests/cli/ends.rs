@@ -2,14 +2,14 @@
 //! says so in time, and nothing half-written stays.
 
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::content::{names, room, same_bytes, write_random};
-use crate::support::process::{Program, wait_until};
+use crate::support::process::Program;
 use crate::support::report::report_of;
 use crate::support::transfer::{Receiver, both_succeed, send_command, transfer};
 
@@ -38,20 +38,13 @@ impl UnderWay {
         let dir = room.path().join("to");
         let receiver = Receiver::start(&dir, recv_options);
         let sender = Program::start(&mut receiver.sender(&[&source], &["--rate", "28M"]));
-        wait_until("the receiver writes", || holds_bytes(&dir));
+        receiver.wait_for_written(200_000);
         UnderWay { room, source, sender, receiver }
     }
 
     fn dir(&self) -> PathBuf {
         self.room.path().join("to")
     }
-}
-
-/// Whether any file in `dir` has bytes.
-fn holds_bytes(dir: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(listing) = std::fs::read_dir(dir) else { return false };
-    listing.flatten().any(|entry| entry.metadata().is_ok_and(|metadata| metadata.blocks() > 0))
 }
 
 #[test]

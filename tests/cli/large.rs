@@ -4,32 +4,15 @@
 use std::fs::{File, FileTimes, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::support::content::{Random, room_for, same_bytes, write_random};
+use crate::support::content::{Random, alone, room_for, same_bytes, write_random};
 use crate::support::process::Program;
 use crate::support::root::Pair;
-use crate::support::transfer::{Receiver, Reports, both_succeed, send_words, transfer};
+use crate::support::transfer::{Receiver, both_succeed, send_words, transfer};
 use crate::support::tree::assert_same_trees;
 
 const MEBIBYTE: u64 = 1 << 20;
-
-/// What a process may hold in memory, whatever it moves.
-const RESIDENT_BYTES_MAX: u64 = 64 * MEBIBYTE;
-
-/// One large test at a time, lest their files fill the memory together.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[track_caller]
-fn assert_small(reports: &Reports) {
-    let [sender, receiver] = reports.peaks;
-    assert!(sender < RESIDENT_BYTES_MAX, "the sender held {sender} bytes");
-    assert!(receiver < RESIDENT_BYTES_MAX, "the receiver held {receiver} bytes");
-}
 
 /// A tree as a home directory has them: 5,600 files, most of them small, 1 GB altogether.
 fn make_tree(root: &Path) {
@@ -82,7 +65,7 @@ fn a_tree_of_thousands_of_files_arrives_with_modes_times_and_links() {
     assert!(files >= 5_000 && bytes >= 900_000_000, "{files} files, {bytes} bytes");
     assert_eq!(reports.sender["bytes"], bytes);
     assert_eq!(reports.receiver["files"], reports.sender["files"]);
-    assert_small(&reports);
+    reports.assert_small();
 
     // Once more: all of it is there already.
     let reports = transfer(&[&source], &dir, &[], &[]);
@@ -118,7 +101,7 @@ fn a_sparse_file_keeps_its_holes() {
     let copied = copy.metadata().unwrap().blocks();
     // Extent trees may cost a few blocks more or less.
     assert!(copied.abs_diff(blocks) <= 64 + blocks / 1_000, "{copied} blocks for {blocks}");
-    assert_small(&reports);
+    reports.assert_small();
 }
 
 #[test]
@@ -129,7 +112,7 @@ fn two_gibibytes_go_over_loopback() {
     let dir = room.path().join("to");
     let reports = transfer(&[&source], &dir, &[], &[]);
     assert!(same_bytes(&source, &dir.join("large.bin")));
-    assert_small(&reports);
+    reports.assert_small();
 }
 
 #[test]
@@ -146,6 +129,6 @@ fn two_gibibytes_go_over_a_veth_pair_at_any_mtu() {
         let reports = both_succeed(sender, receiver);
         assert_eq!(reports.sender["mtu"], mtu);
         assert!(same_bytes(&source, &dir.join("large.bin")), "{mtu}");
-        assert_small(&reports);
+        reports.assert_small();
     }
 }

@@ -1,5 +1,7 @@
 //! The binary as a user runs it: one module per subcommand.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
+
 // Command lines that neither subcommand gets to see.
 mod top;
 // `ufx send`.
@@ -26,6 +28,11 @@ mod sources;
 mod many;
 // The Python peer.
 mod peer;
+
+// Memory of both processes.
+mod memory;
+// What people read at the end.
+mod output;
 
 mod support;
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::content::{names, room, same_bytes, write_random};
-use crate::support::process::{Program, wait_until};
+use crate::support::process::Program;
 use crate::support::report::report_of;
 use crate::support::root::is_root_with;
 use crate::support::transfer::{Receiver, send_words};
@@ -22,19 +22,6 @@ fn assert_named(report: &Value, path: &str, reason: &str) {
     assert!(found["reason"].as_str().unwrap().contains(reason), "{found}");
 }
 
-/// Waits until a file in `dir` has bytes.
-fn wait_for_bytes(dir: &Path) {
-    use std::os::unix::fs::MetadataExt;
-    wait_until("the receiver writes", || {
-        let listing = std::fs::read_dir(dir);
-        listing.is_ok_and(|mut listing| {
-            listing.any(|entry| {
-                entry.is_ok_and(|entry| entry.metadata().is_ok_and(|found| found.blocks() > 0))
-            })
-        })
-    });
-}
-
 #[test]
 fn a_file_that_changes_while_it_is_sent_is_named_and_not_committed() {
     let room = room();
@@ -42,7 +29,7 @@ fn a_file_that_changes_while_it_is_sent_is_named_and_not_committed() {
     let dir = room.path().join("to");
     let receiver = Receiver::start(&dir, &["--once"]);
     let sender = Program::start(&mut receiver.sender(&[&source], &["--rate", "40M"]));
-    wait_for_bytes(&dir);
+    receiver.wait_for_written(200_000);
     // What is written at the file's beginning has been read already.
     let file = std::fs::File::options().write(true).open(&source).unwrap();
     file.write_all_at(b"changed", 0).unwrap();
@@ -61,7 +48,7 @@ fn a_file_that_shrinks_while_it_is_sent_is_named_and_not_committed() {
     let dir = room.path().join("to");
     let receiver = Receiver::start(&dir, &["--once"]);
     let sender = Program::start(&mut receiver.sender(&[&source, &other], &["--rate", "40M"]));
-    wait_for_bytes(&dir);
+    receiver.wait_for_written(200_000);
     std::fs::File::options().write(true).open(&source).unwrap().set_len(100).unwrap();
     let sender = sender.wait().expect_code(7);
     let receiver = receiver.program.wait().expect_code(7);
@@ -81,7 +68,7 @@ fn files_that_vanish_before_their_turn_are_named() {
     let receiver = Receiver::start(&dir, &["--once"]);
     let paths = [&first, &vanishing, &last];
     let sender = Program::start(&mut receiver.sender(&paths, &["--rate", "60M"]));
-    wait_for_bytes(&dir);
+    receiver.wait_for_written(200_000);
     std::fs::remove_file(&vanishing).unwrap();
     let sender = sender.wait().expect_code(7);
     let receiver = receiver.program.wait().expect_code(7);
@@ -125,8 +112,8 @@ fn what_may_not_be_read_is_named_and_the_rest_is_sent() {
     let closed = write_random(&tree.join("closed.bin"), 1_000, 7);
     write_random(&tree.join("closed directory/inside.bin"), 1_000, 8);
     write_random(&tree.join("open.bin"), 1_000, 9);
-    std::fs::set_permissions(&closed, Permissions::from_mode(0)).unwrap();
-    std::fs::set_permissions(tree.join("closed directory"), Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&closed, Permissions::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(tree.join("closed directory"), Permissions::from_mode(0o000)).unwrap();
 
     let dir = room.path().join("to");
     let receiver = Receiver::start(&dir, &["--once"]);

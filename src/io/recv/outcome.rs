@@ -2,10 +2,10 @@
 
 use super::transfer::Transfer;
 use crate::io::batch::Offload;
-use crate::io::report::{Named, Operation, Outcome, PathText, Report, Verified};
+use crate::io::report::{Limit, Named, Operation, Outcome, PathText, Report, Verified};
 use crate::io::socket::SocketError;
-use crate::proto;
-use crate::wire::{CloseCode, DigestAlgorithm};
+use crate::proto::{self, ReceiverStats};
+use crate::wire::{CloseCode, DigestAlgorithm, limits};
 
 /// Why a transfer, or the receiver itself, did not do all that was asked.
 #[derive(Debug, thiserror::Error)]
@@ -94,12 +94,14 @@ pub fn report_of(
     report.mtu = u32::try_from(stats.datagram_bytes_max as u64 + headers).ok();
     report.gso = Some(transfer.socket.receive_offload() == Offload::Segmentation);
     report.receiver_drops = Some(u64::from(stats.drops));
+    fill_packets(&mut report, &stats, headers);
     report.overhead.ack_bytes = Some(stats.datagram_bytes_sent + stats.packets_sent * headers);
     if tally.committed > 0 && !transfer.receiver.is_dry_run() {
         report.verified = Some(match transfer.receiver.digest_algorithm() {
             DigestAlgorithm::None => Verified::Crc,
             DigestAlgorithm::Xxh3 | DigestAlgorithm::Blake3 => Verified::Digest,
         });
+        report.limited_by = Some(limited_by(&stats, report.seconds));
     }
     let failed = u64::from(stats.failed);
     let result = match &transfer.error {
@@ -117,4 +119,32 @@ pub fn report_of(
         Err(error) => error.outcome(),
     };
     (report, result)
+}
+
+/// What this end knows of the sender's packets: numbers that never came were lost, and what they
+/// carried was sent again; so were bytes that had come before.
+fn fill_packets(report: &mut Report, stats: &ReceiverStats, headers: u64) {
+    let lost = stats.packets_numbered.saturating_sub(stats.packets_received);
+    let payload = (stats.datagram_bytes_max.saturating_sub(limits::DATA_HEADER_BYTES)).max(1);
+    let again = stats.body_bytes_received.saturating_sub(stats.body_bytes_new);
+    report.packets.sent = Some(stats.packets_numbered);
+    report.packets.lost = Some(lost);
+    report.packets.resent = Some(lost + again.div_ceil(payload as u64));
+    report.overhead.header_bytes = Some(
+        stats.datagram_bytes_received.saturating_sub(stats.body_bytes_received)
+            + stats.packets_received * headers,
+    );
+}
+
+/// The party that held the transfer longest. What is not of this end's making it cannot tell apart.
+fn limited_by(stats: &ReceiverStats, seconds: f64) -> Limit {
+    let (socket, disk) = (stats.held_by_socket.as_secs_f64(), stats.held_by_disk.as_secs_f64());
+    let elsewhere = seconds - socket - disk;
+    if disk >= socket && disk >= elsewhere {
+        Limit::ReceiverDisk
+    } else if socket >= elsewhere {
+        Limit::ReceiverBuffer
+    } else {
+        Limit::SenderOrNetwork
+    }
 }

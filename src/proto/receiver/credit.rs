@@ -27,6 +27,11 @@ pub struct Credit {
     span_start: Time,
     draining: u64,
     drained: u64,
+    /// Packets granted beyond the largest number by the last update.
+    window: u64,
+    /// Time in which the sender had (almost) used up what socket or disk let it have.
+    held_by_socket: Duration,
+    held_by_disk: Duration,
 }
 
 impl Credit {
@@ -42,7 +47,28 @@ impl Credit {
             span_start: now,
             draining: 0,
             drained: 0,
+            window: credit,
+            held_by_socket: Duration::ZERO,
+            held_by_disk: Duration::ZERO,
         }
+    }
+
+    /// `span` has passed since this was called last; `largest` is the largest number seen.
+    pub fn on_time(&mut self, span: Duration, largest: PacketNumber) {
+        if self.left(largest) > self.window / 8 {
+            return;
+        }
+        match self.limit {
+            Limit::Nothing => {}
+            Limit::Socket => self.held_by_socket += span,
+            Limit::Disk => self.held_by_disk += span,
+        }
+    }
+
+    /// Time in which credit, and not the sender or the network, bounded the transfer: because of
+    /// the socket's buffer, and because of the disk.
+    pub fn held(&self) -> (Duration, Duration) {
+        (self.held_by_socket, self.held_by_disk)
     }
 
     /// Packets arrived; their datagrams have up to `datagram_bytes`.
@@ -79,6 +105,7 @@ impl Credit {
         let window = socket.min(self.room_packets);
         let before = self.left(largest);
         self.limit = if self.room_packets < socket { Limit::Disk } else { Limit::Socket };
+        self.window = window;
         self.max_number = self.max_number.max(PacketNumber(largest.0.saturating_add(window)));
         before <= window / 4 && self.left(largest) > before
     }

@@ -311,7 +311,9 @@ impl Receiver {
             let start = run.offset + index * run.payload_bytes;
             let end = (start + run.payload_bytes).min(run_end);
             let datagram = (end - start) as usize + limits::DATA_HEADER_BYTES;
-            self.take_number(now, number, datagram);
+            if self.take_number(now, number, datagram) {
+                self.stats.body_bytes_received += end - start;
+            }
             fresh |= !self.sack.is_held(number);
             if held_end == start && self.body.accepts(&(run.offset..end)) {
                 held_end = end;
@@ -322,7 +324,10 @@ impl Receiver {
         }
         if fresh && held_end > run.offset {
             let mut steps = std::mem::take(&mut self.steps);
+            let placed_before = places.len();
             self.body.store(run.offset..held_end, places, &mut steps);
+            let placed = places.iter().skip(placed_before).map(|place| place.bytes);
+            self.stats.body_bytes_new += placed.sum::<u64>();
             self.steps = steps;
             self.run_steps();
         }
@@ -547,7 +552,11 @@ impl Receiver {
 
     /// The counters.
     pub fn stats(&self) -> ReceiverStats {
+        let (held_by_socket, held_by_disk) = self.credit.held();
         ReceiverStats {
+            packets_numbered: self.opener.expected.0,
+            held_by_socket,
+            held_by_disk,
             body_bytes: self.body.body_end(),
             entries: self.body.entries(),
             ..self.stats.clone()
@@ -570,6 +579,8 @@ impl Receiver {
         if now.saturating_since(self.last_call) > Duration::from_secs(2) {
             self.judge_from = now + Duration::from_secs(1);
         }
+        let span = now.saturating_since(self.last_call);
+        self.credit.on_time(span, self.sack.largest().unwrap_or_default());
         self.last_call = now;
     }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
@@ -49,6 +50,12 @@ impl Random {
         self.fill(&mut bytes);
         bytes
     }
+}
+
+/// One large test at a time, lest their files fill the memory together.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A directory for files of `bytes` altogether: in memory where there is plenty of it, else where

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::process::{Finished, Program, ufx};
+use super::process::{Finished, Program, ufx, wait_until};
 use super::report::report_of;
 use super::root::Namespace;
 
@@ -54,6 +54,17 @@ impl Receiver {
     #[track_caller]
     pub fn send<P: AsRef<Path>>(&self, paths: &[P], options: &[&str]) -> Finished {
         Program::start(&mut self.sender(paths, options)).wait()
+    }
+
+    /// Waits until it has written that many bytes.
+    #[track_caller]
+    pub fn wait_for_written(&self, bytes: u64) {
+        let counters = format!("/proc/{}/io", self.program.id());
+        wait_until("the receiver writes", || {
+            let counters = std::fs::read_to_string(&counters).unwrap_or_default();
+            let written = counters.lines().find_map(|line| line.strip_prefix("wchar: "));
+            written.and_then(|written| written.parse().ok()).is_some_and(|now: u64| now >= bytes)
+        });
     }
 
     /// The report of the next transfer that is over.
@@ -105,6 +116,19 @@ pub struct Reports {
     pub receiver: Value,
     /// Peaks of resident memory: sender, receiver.
     pub peaks: [u64; 2],
+}
+
+/// What a process may hold in memory, whatever it moves.
+const RESIDENT_BYTES_MAX: u64 = 64 << 20;
+
+impl Reports {
+    /// Asserts that neither process ever held much memory.
+    #[track_caller]
+    pub fn assert_small(&self) {
+        let [sender, receiver] = self.peaks;
+        assert!(sender < RESIDENT_BYTES_MAX, "the sender held {sender} bytes");
+        assert!(receiver < RESIDENT_BYTES_MAX, "the receiver held {receiver} bytes");
+    }
 }
 
 /// Sends `paths` into `dir` over loopback; both ends must exit with 0.
