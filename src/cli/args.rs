@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use super::bench::args::{BenchArguments, TcpCopyArguments};
 use super::exit::EXIT_CODES_HELP;
 use super::output;
 use crate::io::defaults;
@@ -56,6 +57,11 @@ pub enum Command {
     Send(SendArguments),
     /// Receive files into a directory
     Recv(RecvArguments),
+    /// Compare ufx with TCP on this machine under loss
+    Bench(Box<BenchArguments>),
+    /// What the bench runs as its TCP contestants.
+    #[command(hide = true)]
+    TcpCopy(TcpCopyArguments),
 }
 
 /// `ufx send` as typed.

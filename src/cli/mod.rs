@@ -4,6 +4,7 @@
 //! `progress` tell about it, `exit` names how it may end.
 
 pub mod args;
+pub mod bench;
 pub mod destination;
 pub mod exit;
 pub mod options;
@@ -32,6 +33,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match Arguments::try_parse_from(&arguments) {
         Ok(Arguments { command: Command::Send(typed), .. }) => send::run(&typed),
         Ok(Arguments { command: Command::Recv(typed), .. }) => recv::run(&typed),
+        Ok(Arguments { command: Command::Bench(typed), .. }) => bench::run(&typed),
+        Ok(Arguments { command: Command::TcpCopy(typed), .. }) => bench::tcp_copy(&typed),
         Err(error) if !error.use_stderr() => {
             // Help or version was asked for. A reader who went away does not matter.
             let _ = error.print();
@@ -63,12 +66,12 @@ fn refuse(arguments: &[OsString], error: &clap::Error) -> Exit {
 /// clap's error in our one-line form.
 fn usage_failure(command: Option<&str>, error: &clap::Error) -> Failure {
     let help = match command {
-        Some(command @ ("send" | "recv")) => format!("see \"ufx {command} --help\""),
+        Some(command @ ("send" | "recv" | "bench")) => format!("see \"ufx {command} --help\""),
         _ => "see \"ufx --help\"".to_owned(),
     };
     match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            Failure::usage("", "nothing to do: say send or recv").advise(help)
+            Failure::usage("", "nothing to do: say send, recv or bench").advise(help)
         }
         _ => {
             // clap's first paragraph says what is wrong; tips and usage follow.

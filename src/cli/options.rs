@@ -254,7 +254,7 @@ mod tests {
         let words = ["ufx", "send"].into_iter().chain(words.split(' '));
         match Arguments::try_parse_from(words).unwrap().command {
             Command::Send(typed) => SendOptions::resolve(&typed).map_err(|error| error.to_string()),
-            Command::Recv(_) => unreachable!("the words say send"),
+            _ => unreachable!("the words say send"),
         }
     }
 
@@ -262,7 +262,7 @@ mod tests {
         let words = ["ufx", "recv"].into_iter().chain(words.split(' '));
         match Arguments::try_parse_from(words).unwrap().command {
             Command::Recv(typed) => RecvOptions::resolve(&typed).map_err(|error| error.to_string()),
-            Command::Send(_) => unreachable!("the words say recv"),
+            _ => unreachable!("the words say recv"),
         }
     }
 

@@ -1,1 +1,19 @@
-//! What `ufx bench` runs: contestants, the emulated link, the report.
+//! What `ufx bench` runs: contestants that copy the same file, the emulated link between them,
+//! and what is told about it.
+//!
+//! `lab` makes two hosts, `emulator` carries packets between them as `sim`'s links say, `tcp` is
+//! the plain copy that ufx is compared with, `contest` lets them take turns, `report` and `svg`
+//! tell the result. Leaves the meaning of options and all printing to the command line.
+
+pub mod contest;
+pub mod defaults;
+pub mod emulator;
+pub mod lab;
+mod netlink;
+mod packet;
+mod port;
+pub mod process;
+pub mod report;
+pub mod svg;
+pub mod table;
+pub mod tcp;

@@ -5,7 +5,7 @@ use super::{check, text, ufx};
 #[test]
 fn a_command_line_without_a_command_is_refused() {
     check(&[
-        (&[], 2, r#"ufx: nothing to do: say send or recv (see "ufx --help")"#),
+        (&[], 2, r#"ufx: nothing to do: say send, recv or bench (see "ufx --help")"#),
         (&["help"], 2, r#"ufx: unrecognized subcommand 'help' (see "ufx --help")"#),
         (&["get", "x"], 2, r#"ufx: unrecognized subcommand 'get' (see "ufx --help")"#),
         (&["--json"], 2, r#"ufx: unexpected argument '--json' found (see "ufx --help")"#),

@@ -1,7 +1,12 @@
 //! System calls that the crates lack, each wrapped into a safe function, and all `unsafe` of ufx.
-//! What the calls are good for is decided elsewhere: datagrams in `batch`, options in `socket`.
+//! What the calls are good for is decided elsewhere: datagrams in `batch`, options in `socket`,
+//! namespaces, devices and measured processes in the bench.
 
-#![expect(unsafe_code, reason = "recvmsg, recvmmsg, sendmmsg, getifaddrs and some socket options")]
+#![expect(unsafe_code, reason = "system calls that no crate wraps, or none safely")]
+
+pub mod namespace;
+pub mod packet;
+pub mod process;
 
 use std::ffi::{c_int, c_uint};
 use std::io;

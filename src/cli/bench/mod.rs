@@ -1,0 +1,241 @@
+//! `ufx bench`: from options to a table. Leaves running contestants to `compare`.
+
+pub mod args;
+mod options;
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+use super::exit::{Exit, Failure};
+use super::output::{self, Console, Verbosity};
+use super::signals::Signals;
+use crate::compare::contest::{self, ContestError, End, Run, Sample, Setup, Wiring};
+use crate::compare::report::{Cell, LinkFigures, Machine, Report};
+use crate::compare::{defaults, lab, svg, table, tcp};
+use crate::io::name::RelativePath;
+use crate::io::report::Outcome;
+use args::{BenchArguments, TcpCopyArguments, TcpEnd};
+use options::{BenchOptions, LinkOptions};
+
+/// Runs `ufx bench`.
+pub fn run(typed: &BenchArguments) -> Exit {
+    let verbosity = if typed.quiet { Verbosity::Quiet } else { Verbosity::Normal };
+    let console = Console::new(verbosity, typed.json);
+    let report = BenchOptions::resolve(typed).and_then(|options| compete(&options, &console));
+    match report.and_then(|report| show(&report, typed, &console)) {
+        Ok(()) => Exit::Success,
+        Err(failure) => {
+            console.error(&failure);
+            Exit::from(failure.outcome)
+        }
+    }
+}
+
+/// Lets all contestants run on all links.
+fn compete(options: &BenchOptions, console: &Console) -> Result<Report, Failure> {
+    // First of all, while the process has one thread.
+    lab::acquire_rights().map_err(|error| lab_failure(&error))?;
+    let signals = Signals::install()
+        .map_err(|error| Failure::new(Outcome::Failed, "signals", error.to_string()))?;
+    let program = options::own_program()?;
+    let scratch = Scratch::make()?;
+    let sample = make_sample(&scratch, options)?;
+    let contestants = options.contestants.len() as u64;
+    let total = options.links.len() as u64 * options.runs * contestants;
+    let bar = progress(console, total);
+    let mut cells = Vec::new();
+    for link in &options.links {
+        let mut runs: Vec<Vec<Run>> = options.contestants.iter().map(|_| Vec::new()).collect();
+        for turn in 0..options.runs {
+            for (contestant, runs) in options.contestants.iter().zip(&mut runs) {
+                let contestant = contestant.on(link, &program);
+                bar.set_message(describe(link, &contestant.name));
+                let setup = Setup {
+                    wiring: link.wiring.clone(),
+                    // Other fates in every turn, the same for all who take it.
+                    seed: options.seed.wrapping_add(turn),
+                    sample: &sample,
+                    scratch: &scratch.path,
+                    cap: link.cap,
+                    wake: signals.wake(),
+                };
+                let run = contest::run(&setup, &contestant).map_err(|error| failure(&error))?;
+                if run.end == End::Interrupted || signals.outcome().is_some() {
+                    bar.finish_and_clear();
+                    let outcome = signals.outcome().unwrap_or(Outcome::Interrupted);
+                    return Err(Failure::new(outcome, "", "interrupted"));
+                }
+                runs.push(run);
+                bar.inc(1);
+            }
+        }
+        let figures = LinkFigures::of(&link.wiring, link.loss, link.burst_packets, link.cap);
+        cells.extend(options.contestants.iter().zip(&runs).map(|(contestant, runs)| {
+            Cell::of(figures.clone(), &contestant.name(), runs, options.file_bytes)
+        }));
+    }
+    bar.finish_and_clear();
+    let emulated = matches!(options.links[0].wiring, Wiring::Emulated(_));
+    Ok(Report {
+        version: env!("CARGO_PKG_VERSION"),
+        machine: Machine::here(),
+        file_bytes: options.file_bytes,
+        files: scratch.kind(),
+        runs: options.runs,
+        seed: options.seed,
+        devices: devices(&options.links[0].wiring)?,
+        packets_one_by_one: emulated,
+        cells,
+    })
+}
+
+fn show(report: &Report, typed: &BenchArguments, console: &Console) -> Result<(), Failure> {
+    let text = if typed.json {
+        serde_json::to_string(report)
+            .map_err(|error| Failure::new(Outcome::Failed, "the report", error.to_string()))?
+    } else if typed.csv {
+        table::csv(report)
+    } else {
+        table::table(report)
+    };
+    if let Some(path) = &typed.svg {
+        fs::write(path, svg::chart(report)).map_err(|error| {
+            let path = output::escape_name(path.as_os_str().as_encoded_bytes());
+            Failure::new(Outcome::LocalFile, path, error.to_string())
+        })?;
+    }
+    console
+        .data(&text)
+        .map_err(|error| Failure::new(Outcome::Failed, "standard output", error.to_string()))
+}
+
+/// One of the hidden commands that plain TCP copies run as.
+pub fn tcp_copy(typed: &TcpCopyArguments) -> Exit {
+    let done = match &typed.end {
+        TcpEnd::Send { congestion, file, host } => {
+            tcp::send(file, (*host, defaults::TCP_PORT).into(), congestion)
+                .map_err(|error| error.to_string())
+        }
+        TcpEnd::Recv { congestion, dir, name } => RelativePath::parse(name.as_bytes())
+            .map_err(|error| error.to_string())
+            .and_then(|name| {
+                tcp::receive(dir, &name, defaults::TCP_PORT, congestion)
+                    .map_err(|error| error.to_string())
+            }),
+    };
+    match done {
+        Ok(()) => Exit::Success,
+        Err(why) => {
+            let console = Console::new(Verbosity::Normal, false);
+            console.error(&Failure::new(Outcome::Failed, "", why));
+            Exit::Other
+        }
+    }
+}
+
+/// A directory for the bench's files, in memory where that can be had, gone with its owner.
+struct Scratch {
+    path: PathBuf,
+    in_memory: bool,
+}
+
+impl Scratch {
+    fn make() -> Result<Scratch, Failure> {
+        let memory = Path::new("/dev/shm");
+        let in_memory = memory.is_dir();
+        let parent = if in_memory { memory.to_owned() } else { std::env::temp_dir() };
+        let path = parent.join(format!("ufx-bench-{}", std::process::id()));
+        fs::create_dir(&path).map_err(|error| {
+            Failure::new(Outcome::LocalFile, path.display().to_string(), error.to_string())
+        })?;
+        Ok(Scratch { path, in_memory })
+    }
+
+    fn kind(&self) -> String {
+        if self.in_memory { "memory".into() } else { self.path.display().to_string() }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is named by the file system's owner, not by a destructor.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Writes the file to copy: noise, so that nothing on the way could shorten it.
+fn make_sample(scratch: &Scratch, options: &BenchOptions) -> Result<Sample, Failure> {
+    let name = "sample";
+    let path = scratch.path.join(name);
+    let write = || -> io::Result<u128> {
+        let mut file = File::create(&path)?;
+        let mut noise = StdRng::seed_from_u64(options.seed);
+        let mut block = vec![0; 1 << 20];
+        let mut left = options.file_bytes;
+        while left > 0 {
+            noise.fill(&mut block[..]);
+            let length = block.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            file.write_all(&block[..length])?;
+            left -= length as u64;
+        }
+        contest::digest(&path)
+    };
+    let digest = write().map_err(|error| {
+        Failure::new(Outcome::LocalFile, "the file to copy", error.to_string())
+            .advise("a smaller --size may fit")
+    })?;
+    Ok(Sample { path: path.clone(), name: name.into(), bytes: options.file_bytes, digest })
+}
+
+/// How hosts are connected on this machine, in a word.
+fn devices(wiring: &Wiring) -> Result<String, Failure> {
+    Ok(match wiring {
+        Wiring::Loopback => "loopback".into(),
+        Wiring::Veth => "a pair of Ethernet devices".into(),
+        Wiring::Emulated(_) => {
+            let lab = lab::Lab::emulated().map_err(|error| lab_failure(&error))?;
+            let kind = lab.ports.as_ref().map_or("none", |[port, _]| port.kind());
+            format!("emulated link ({kind})")
+        }
+    })
+}
+
+/// A live line on stderr, where that is a terminal.
+fn progress(console: &Console, total: u64) -> ProgressBar {
+    let target = match console.verbosity {
+        Verbosity::Quiet => ProgressDrawTarget::hidden(),
+        _ => ProgressDrawTarget::stderr(),
+    };
+    let bar = ProgressBar::with_draw_target(Some(total), target);
+    if let Ok(style) = ProgressStyle::with_template("{pos}/{len} {msg} [{elapsed}, left {eta}]") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn describe(link: &LinkOptions, contestant: &str) -> String {
+    match &link.wiring {
+        Wiring::Emulated(path) => format!(
+            "{contestant} at {}, {}, {} % loss",
+            output::rate(path.forward.rate_bits_per_second.unwrap_or(0)),
+            output::duration(path.rtt()),
+            crate::compare::report::round(link.loss * 100.0)
+        ),
+        Wiring::Veth | Wiring::Loopback => contestant.to_owned(),
+    }
+}
+
+fn failure(error: &ContestError) -> Failure {
+    match error {
+        ContestError::Lab(error) => lab_failure(error),
+        ContestError::Io { .. } => Failure::new(Outcome::Failed, "bench", error.to_string()),
+    }
+}
+
+fn lab_failure(error: &lab::LabError) -> Failure {
+    Failure::new(Outcome::Failed, "bench", error.to_string()).advise(error.advice())
+}
