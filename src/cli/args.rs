@@ -97,10 +97,6 @@ pub struct SendArguments {
     #[arg(long, value_name = "TIME", default_value_t = output::duration_typed(defaults::WAIT))]
     pub wait: String,
 
-    /// Symbolic links to send: those that stay inside what is sent, or all
-    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
-    pub links: LinkKind,
-
     /// Ask the receiver and list what would move; send no file
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -150,6 +146,10 @@ pub struct RecvArguments {
 /// Options of both subcommands.
 #[derive(Debug, Args)]
 pub struct CommonArguments {
+    /// Symbolic links to send or take: those that stay inside their tree, or all
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
+    pub links: LinkKind,
+
     /// How datagrams pass the kernel: in one piece, many a call, or one a call
     #[arg(long, value_name = "KIND", value_enum, default_value_t)]
     pub offload: OffloadKind,

@@ -20,6 +20,7 @@ use super::output::{self, Console, Verbosity};
 use super::units;
 use crate::io::batch::Offload;
 use crate::io::defaults;
+use crate::io::name::Links;
 use crate::wire::DigestAlgorithm;
 
 /// What `ufx send` is to do.
@@ -46,7 +47,7 @@ pub struct SendOptions {
     /// The silence that ends a transfer.
     pub timeout: Duration,
     /// Which symbolic links are sent.
-    pub links: LinkKind,
+    pub links: Links,
     /// List only.
     pub dry_run: bool,
 }
@@ -77,7 +78,7 @@ impl SendOptions {
             offload: typed.common.offload.into(),
             wait: parse_duration("--wait", &typed.wait, &defaults::WAIT_RANGE)?,
             timeout: parse_timeout(&typed.common)?,
-            links: typed.links,
+            links: typed.common.links.into(),
             dry_run: typed.dry_run,
         };
         if options.controller == ControllerKind::Fixed && options.rate_bits_per_second.is_none() {
@@ -102,6 +103,8 @@ pub struct RecvOptions {
     pub allow: Vec<IpNet>,
     /// Make each file safe against a power cut before it counts as committed.
     pub fsync: bool,
+    /// Which symbolic links are taken.
+    pub links: Links,
     /// The socket receive buffer to ask for, in bytes; none for the default.
     pub buffer_bytes: Option<usize>,
     /// How datagrams are taken from the kernel.
@@ -129,6 +132,7 @@ impl RecvOptions {
             once: typed.once,
             allow,
             fsync: typed.fsync,
+            links: typed.common.links.into(),
             buffer_bytes: typed.buffer.as_deref().map(parse_buffer).transpose()?,
             offload: typed.common.offload.into(),
             timeout: parse_timeout(&typed.common)?,
@@ -142,6 +146,15 @@ impl From<DigestKind> for DigestAlgorithm {
             DigestKind::Xxh3 => DigestAlgorithm::Xxh3,
             DigestKind::Blake3 => DigestAlgorithm::Blake3,
             DigestKind::None => DigestAlgorithm::None,
+        }
+    }
+}
+
+impl From<LinkKind> for Links {
+    fn from(typed: LinkKind) -> Links {
+        match typed {
+            LinkKind::Inside => Links::Inside,
+            LinkKind::All => Links::All,
         }
     }
 }
@@ -297,7 +310,7 @@ mod tests {
         assert_eq!(options.offload, Offload::Single);
         assert_eq!(options.wait, Duration::from_secs(60));
         assert_eq!(options.timeout, Duration::from_secs(5));
-        assert_eq!(options.links, LinkKind::All);
+        assert_eq!(options.links, Links::All);
         assert!(options.dry_run);
 
         let options = recv(

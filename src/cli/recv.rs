@@ -37,6 +37,7 @@ fn serve(options: &RecvOptions, console: &Console) -> Result<Exit, Failure> {
         once: options.once,
         allow: options.allow.clone(),
         fsync: options.fsync,
+        links: options.links,
         socket: socket_options(options.buffer_bytes, options.offload),
         timeout: options.timeout,
     };

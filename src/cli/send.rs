@@ -25,7 +25,8 @@ pub fn run(typed: &SendArguments) -> Exit {
 
 /// Sends everything and fills in the report, as far as it got.
 fn transfer(options: &SendOptions, console: &Console, report: &mut Report) -> Result<(), Failure> {
-    let sources = Sources::new(&options.paths).map_err(|error| path_failure(&error))?;
+    let mut sources = Sources::new(&options.paths).map_err(|error| path_failure(&error))?;
+    sources.links = options.links;
     let addresses = options.host.resolve(options.port)?;
     report.peer = addresses.first().map(ToString::to_string);
     console.detail(&format!("trying {addresses:?}"));

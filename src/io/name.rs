@@ -143,6 +143,28 @@ fn is_temporary_name(component: &[u8]) -> bool {
         .is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
+/// Which symbolic links are sent, or taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Links {
+    /// Those that stay inside their tree, see [`link_stays_inside`].
+    #[default]
+    Inside,
+    /// All, wherever they point: for who trusts the other side. Links are never followed anyway.
+    All,
+}
+
+impl Links {
+    /// Whether a link at `path` that says `target` may pass.
+    pub fn allow(self, path: &RelativePath, target: &[u8]) -> bool {
+        match self {
+            Links::Inside => link_stays_inside(path, target),
+            Links::All => {
+                !target.is_empty() && target.len() < PATH_BYTES_MAX && !target.contains(&0)
+            }
+        }
+    }
+}
+
 /// Whether a symbolic link that lies at `path` and says `target` stays inside its tree, the
 /// first component of `path`; a link that lies at the top stays inside the receiver's directory.
 ///

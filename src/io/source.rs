@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use super::confine::{FileError, Root};
 use super::files::{is_regular, read_full};
 use super::metadata::{Identity, may_have_holes};
-use super::name::{NameError, RelativePath, escape_path};
+use super::name::{Links, NameError, RelativePath, escape_path};
 use super::recent::Recent;
 
 /// Directories that PATHs lie in which are held open at once.
@@ -138,6 +138,8 @@ pub struct Sources {
     places: Vec<PathBuf>,
     /// The PATHs in the order given.
     starts: Vec<(Place, RelativePath)>,
+    /// Which symbolic links are sent.
+    pub links: Links,
     roots: Mutex<Recent<u32, Arc<Root>>>,
 }
 
@@ -174,6 +176,7 @@ impl Sources {
         Ok(Sources {
             places: places.into_iter().map(|(path, _)| path).collect(),
             starts,
+            links: Links::default(),
             roots: Mutex::new(Recent::new(PLACES_KEPT)),
         })
     }

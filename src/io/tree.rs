@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::confine::{FileError, Root};
 use super::metadata::{ModePolicy, SPECIAL_BITS, Timestamp};
-use super::name::{RelativePath, link_stays_inside};
+use super::name::{Links, RelativePath};
 
 /// What became of a directory or a link that was to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,15 +21,16 @@ pub enum Made {
 /// Makes the symbolic link `path` with the text `target`, which is never followed.
 ///
 /// # Errors
-/// [`FileError::LinkLeavesTree`] before anything is created, [`FileError::Exists`] if something
+/// [`FileError::LinkLeavesTree`] if `links` says so, before anything is created, [`FileError::Exists`] if something
 /// else is there, or what the kernel says.
 pub fn make_link(
     root: &Root,
     path: &RelativePath,
     target: &[u8],
     modified: Timestamp,
+    links: Links,
 ) -> Result<Made, FileError> {
-    if !link_stays_inside(path, target) {
+    if !links.allow(path, target) {
         return Err(FileError::LinkLeavesTree { path: root.shown(path) });
     }
     let made = root.in_parent(path, "make the link", |parent, leaf| {
@@ -185,12 +186,13 @@ mod tests {
         let (directory, root) = place();
         let there = directory.path().join("link");
         assert_eq!(
-            make_link(&root, &path("link"), b"no\xffwhere", time(7)).unwrap(),
+            make_link(&root, &path("link"), b"no\xffwhere", time(7), Links::Inside).unwrap(),
             Made::Created
         );
         let metadata = fs::symlink_metadata(&there).unwrap();
         assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (7, 5));
-        let again = make_link(&root, &path("link"), b"no\xffwhere", time(8)).unwrap();
+        let again =
+            make_link(&root, &path("link"), b"no\xffwhere", time(8), Links::Inside).unwrap();
         assert_eq!(again, Made::AlreadyThere);
         assert_eq!(fs::symlink_metadata(&there).unwrap().mtime(), 7);
     }
@@ -201,11 +203,12 @@ mod tests {
         fs::write(directory.path().join("file"), "old").unwrap();
         symlink("other", directory.path().join("link")).unwrap();
         for name in ["file", "link"] {
-            let error = make_link(&root, &path(name), b"target", time(0)).unwrap_err();
+            let error =
+                make_link(&root, &path(name), b"target", time(0), Links::Inside).unwrap_err();
             assert!(matches!(error, FileError::Exists { .. }), "{error}");
         }
         for target in [&b"/etc"[..], b"..", b"../x", b""] {
-            let error = make_link(&root, &path("new"), target, time(0)).unwrap_err();
+            let error = make_link(&root, &path("new"), target, time(0), Links::Inside).unwrap_err();
             assert!(matches!(error, FileError::LinkLeavesTree { .. }), "{error}");
         }
         assert!(!directory.path().join("new").is_symlink());
@@ -270,5 +273,16 @@ mod tests {
         assert_eq!(directories.finish(&root).len(), 1);
         let after = fs::metadata(outside.path()).unwrap();
         assert_eq!((before.mode(), before.mtime()), (after.mode(), after.mtime()));
+    }
+
+    #[test]
+    fn a_link_that_leaves_its_tree_is_made_only_if_all_are_wanted() {
+        let (directory, root) = place();
+        let leaving = b"/etc/hostname";
+        let error = make_link(&root, &path("link"), leaving, time(0), Links::Inside).unwrap_err();
+        assert!(matches!(error, FileError::LinkLeavesTree { .. }), "{error}");
+        make_link(&root, &path("link"), leaving, time(0), Links::All).unwrap();
+        let target = std::fs::read_link(directory.path().join("link")).unwrap();
+        assert_eq!(target.as_os_str().as_encoded_bytes(), leaving);
     }
 }

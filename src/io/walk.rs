@@ -15,7 +15,7 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
 use super::metadata::{Identity, may_have_holes};
-use super::name::{NameError, RelativePath, escape_path, link_stays_inside};
+use super::name::{Links, NameError, RelativePath, escape_path};
 use super::source::{EntryKind, Place, SourceEntry, Sources};
 
 /// How much of a directory is read at once; what the C library uses too.
@@ -150,13 +150,14 @@ impl<'a> Walk<'a> {
             self.path.push(b'/');
         }
         self.path.extend_from_slice(name);
-        let (item, below) = match look(directory, name, &self.path, &mut self.listing) {
-            Ok((Found { name, kind, stat }, below)) => {
-                let (mode, identity) = (stat.st_mode & 0o7777, Identity::of(&stat));
-                (WalkItem::Entry(SourceEntry { place, name, kind, mode, identity }), below)
-            }
-            Err(reason) => (self.skipped(place, &self.path, reason), None),
-        };
+        let (item, below) =
+            match look(directory, name, &self.path, &mut self.listing, self.sources.links) {
+                Ok((Found { name, kind, stat }, below)) => {
+                    let (mode, identity) = (stat.st_mode & 0o7777, Identity::of(&stat));
+                    (WalkItem::Entry(SourceEntry { place, name, kind, mode, identity }), below)
+                }
+                Err(reason) => (self.skipped(place, &self.path, reason), None),
+            };
         if below.is_none() {
             self.path.truncate(parent_bytes);
         }
@@ -199,6 +200,7 @@ fn look(
     name: &[u8],
     path: &[u8],
     listing: &mut Vec<u8>,
+    links: Links,
 ) -> Result<(Found, Option<(OwnedFd, Names)>), SkipReason> {
     let path = RelativePath::parse(path).map_err(SkipReason::Name)?;
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -223,7 +225,7 @@ fn look(
         }
         FileType::Symlink => {
             let target = rustix::fs::readlinkat(directory, name, Vec::new())?.into_bytes();
-            if !link_stays_inside(&path, &target) {
+            if !links.allow(&path, &target) {
                 return Err(SkipReason::LinkLeavesTree);
             }
             Ok((Found { name: path, kind: EntryKind::Link { target }, stat }, None))

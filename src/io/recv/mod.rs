@@ -27,6 +27,7 @@ use super::buffer::{Arrival, Buffer, BufferPool};
 use super::clock::Clock;
 use super::confine::Root;
 use super::metadata::ModePolicy;
+use super::name::Links;
 use super::report::{Counters, Report};
 use super::send::{Stop, unpredictable};
 use super::socket::{Socket, SocketOptions};
@@ -67,6 +68,8 @@ pub struct RecvRequest {
     pub allow: Vec<IpNet>,
     /// Make files safe against a power cut before they count as committed.
     pub fsync: bool,
+    /// Which symbolic links are taken.
+    pub links: Links,
     /// What to ask of the socket.
     pub socket: SocketOptions,
     /// Silence that ends a transfer.
@@ -380,6 +383,7 @@ impl Server<'_> {
         let receiver = Receiver::new(now, config, &accepted);
         let options = SinkOptions {
             root: Arc::clone(&self.request.root),
+            links: self.request.links,
             modes: self.modes,
             fsync: self.request.fsync,
             digest: receiver.digest_algorithm(),

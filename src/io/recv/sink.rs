@@ -12,7 +12,7 @@ use crate::io::confine::{FileError, Root};
 use crate::io::digest::BlockHasher;
 use crate::io::files::{Existing, TempFile, check_existing};
 use crate::io::metadata::{Identity, ModePolicy, Timestamp};
-use crate::io::name::{RelativePath, link_stays_inside};
+use crate::io::name::{Links, RelativePath};
 use crate::io::tree::{Directories, Made, is_link_to, make_link};
 use crate::proto::ReceivedEntry;
 use crate::wire::{Digest, DigestAlgorithm, EntryKind, RefuseCode, VoidReason, limits};
@@ -31,6 +31,8 @@ const PARTIAL_MAX: usize = 16;
 pub struct SinkOptions {
     /// The receive directory.
     pub root: Arc<Root>,
+    /// Which symbolic links are taken.
+    pub links: Links,
     /// What becomes of modes.
     pub modes: ModePolicy,
     /// Make files safe against a power cut before they count as committed.
@@ -163,7 +165,7 @@ impl Sink {
     ) -> Result<Option<Done>, FileError> {
         let root = &self.options.root;
         if self.options.dry_run {
-            if !link_stays_inside(path, &entry.target) {
+            if !self.options.links.allow(path, &entry.target) {
                 return Err(FileError::LinkLeavesTree { path: root.shown(path) });
             }
             return Ok(Some(match root.stat(path) {
@@ -172,7 +174,7 @@ impl Sink {
                 Ok(None) | Err(_) => Done::Committed(entry.entry),
             }));
         }
-        let made = make_link(root, path, &entry.target, modified)?;
+        let made = make_link(root, path, &entry.target, modified, self.options.links)?;
         Ok(Some(settled(entry.entry, made)))
     }
 
