@@ -35,7 +35,7 @@ fn larger_datagrams_are_found_by_testing() {
 
 //= proto.md#path-mtu
 //= type=test
-//# the sender goes back to 1,200 and tests 1,232, 1,372, 1,412, 1,472 upwards.
+//# the sender goes back to 1,200 and tests 1,232, 1,372, 1,412, 1,472
 #[test]
 fn a_path_smaller_than_its_route_says_is_found_out() {
     assert_eq!(datagram_bytes(path(1_228), 1_472), 1_200);

@@ -6,13 +6,14 @@
 //! is one transfer on the network thread, `sink` its writing end, `job` what they say to each
 //! other, `policy` who may send, `outcome` how it ended.
 
+mod address;
 mod job;
 mod outcome;
 mod policy;
 mod sink;
 mod transfer;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +21,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use self::sink::SinkOptions;
+use self::address::{peer_bytes, with_scope};
+use self::sink::{SILENT_HOLDER, SinkOptions, Waiting};
 use self::transfer::{SLAB_BYTES, Transfer};
 use super::batch::{Offload, ReceiveOutcome};
 use super::buffer::{Arrival, Buffer, BufferPool};
@@ -111,6 +113,7 @@ struct Server<'a> {
     config: ReceiverConfig,
     modes: ModePolicy,
     doorbell: Arc<Doorbell>,
+    waiting: Arc<Waiting>,
     transfers: Vec<Transfer>,
     counters: &'a Counters,
     last_packet: Time,
@@ -157,6 +160,7 @@ pub fn receive(
         config,
         modes: ModePolicy::of_process()?,
         doorbell: Arc::new(Doorbell::new()?),
+        waiting: Arc::default(),
         transfers: Vec::new(),
         counters,
         last_packet: now,
@@ -178,6 +182,7 @@ impl Server<'_> {
                 busy |= transfer.take_done(now);
             }
             self.look_at_drops(now);
+            self.give_up_silent_holders(now);
             for transfer in &mut self.transfers {
                 transfer.transmit(now, &self.reserve);
             }
@@ -382,6 +387,7 @@ impl Server<'_> {
         };
         let receiver = Receiver::new(now, config, &accepted);
         let options = SinkOptions {
+            waiting: Arc::clone(&self.waiting),
             root: Arc::clone(&self.request.root),
             links: self.request.links,
             modes: self.modes,
@@ -399,6 +405,18 @@ impl Server<'_> {
             }
             // No thread to be had: the sender repeats START, perhaps in better times.
             Err(_) => false,
+        }
+    }
+
+    /// A file that somebody waits for may be held by a transfer whose sender is dead.
+    fn give_up_silent_holders(&mut self, now: Time) {
+        if !self.waiting.is_any() {
+            return;
+        }
+        for transfer in &mut self.transfers {
+            if now.saturating_since(transfer.receiver.last_heard()) > SILENT_HOLDER {
+                transfer.receiver.cancel(CloseCode::Timeout);
+            }
         }
     }
 
@@ -468,24 +486,6 @@ impl Server<'_> {
         self.counters.files_done.store(done, Relaxed);
         self.counters.files_total.store(files, Relaxed);
     }
-}
-
-/// An address as bytes for the cookie.
-fn peer_bytes(address: SocketAddr) -> Vec<u8> {
-    let mut bytes = match address.ip() {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    bytes.extend(address.port().to_be_bytes());
-    bytes
-}
-
-/// A link-local address needs the interface it was reached by.
-fn with_scope(mut local: SocketAddr, reached: Option<SocketAddr>) -> SocketAddr {
-    if let (SocketAddr::V6(local), Some(SocketAddr::V6(reached))) = (&mut local, reached) {
-        local.set_scope_id(reached.scope_id());
-    }
-    local
 }
 
 /// How datagrams are taken from the kernel, as an option of sockets.

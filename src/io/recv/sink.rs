@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::job::{Action, Done, Job};
 use crate::io::confine::{FileError, Root};
@@ -26,9 +28,33 @@ const PIECES_MAX: usize = 1_024;
 /// Blocks of one file that are digested while they are written; of others the rest is read back.
 const PARTIAL_MAX: usize = 16;
 
+/// How long a file that another transfer holds is waited for: its sender may be dead, and the
+/// network thread ends such a transfer after `SILENT_HOLDER` of silence.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// ... looking so often.
+const BUSY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A transfer that holds a file somebody else waits for is given up after this silence: two
+/// keepalives did not come.
+pub const SILENT_HOLDER: Duration = Duration::from_millis(2_500);
+
+/// How many sinks wait for a file that another transfer holds.
+#[derive(Debug, Default)]
+pub struct Waiting(AtomicUsize);
+
+impl Waiting {
+    /// Whether any does.
+    pub fn is_any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
 /// How entries are stored.
 #[derive(Clone, Debug)]
 pub struct SinkOptions {
+    /// Shared by all transfers of the receiver.
+    pub waiting: Arc<Waiting>,
     /// The receive directory.
     pub root: Arc<Root>,
     /// Which symbolic links are taken.
@@ -259,7 +285,7 @@ impl Sink {
             let mut slices: Vec<IoSlice<'_>> =
                 group.iter().map(|piece| IoSlice::new(slice_of(piece))).collect();
             let result =
-                incoming.opened(&self.options.root).and_then(|file| file.write_at(&mut slices, at));
+                incoming.opened(&self.options).and_then(|file| file.write_at(&mut slices, at));
             if let Err(error) = result {
                 return self.fail(entry, &error, done);
             }
@@ -289,7 +315,7 @@ impl Sink {
             let length = READ_BACK_BYTES.min((end - partial.next) as usize);
             self.scratch.resize(length, 0);
             let read = incoming
-                .opened(&self.options.root)
+                .opened(&self.options)
                 .and_then(|file| file.read_at(&mut self.scratch, partial.next));
             if let Err(error) = read {
                 return self.fail(entry, &error, done);
@@ -309,13 +335,11 @@ impl Sink {
 
     fn commit(&mut self, entry: u32, done: &mut Vec<Done>) {
         let Some(mut incoming) = self.files.remove(&entry) else { return };
-        let result = incoming.opened(&self.options.root).map(|_| ()).and_then(|()| match incoming
-            .file
-            .take()
-        {
-            Some(file) => file.commit(incoming.mode, incoming.modified, self.options.fsync),
-            None => Ok(()),
-        });
+        let result =
+            incoming.opened(&self.options).map(|_| ()).and_then(|()| match incoming.file.take() {
+                Some(file) => file.commit(incoming.mode, incoming.modified, self.options.fsync),
+                None => Ok(()),
+            });
         done.push(match result {
             Ok(()) => Done::Committed(entry),
             Err(error) => Done::Failed(entry, refuse_code(&error), text(&error)),
@@ -325,16 +349,36 @@ impl Sink {
 
 impl Incoming {
     /// The file, made if this is the first time it is needed.
-    fn opened(&mut self, root: &Root) -> Result<&TempFile, FileError> {
+    fn opened(&mut self, options: &SinkOptions) -> Result<&TempFile, FileError> {
         if self.file.is_none() {
-            let has_holes = !self.holes.is_empty();
-            let file = TempFile::create(root, &self.path, self.identity, self.size, has_holes)?;
-            self.file = Some(file);
+            self.file = Some(match self.create(options) {
+                Err(FileError::Busy { .. }) => self.wait_and_create(options)?,
+                created => created?,
+            });
         }
         match &self.file {
             Some(file) => Ok(file),
-            None => Err(FileError::Exists { path: root.shown(&self.path) }),
+            None => Err(FileError::Exists { path: options.root.shown(&self.path) }),
         }
+    }
+
+    fn create(&self, options: &SinkOptions) -> Result<TempFile, FileError> {
+        let has_holes = !self.holes.is_empty();
+        TempFile::create(&options.root, &self.path, self.identity, self.size, has_holes)
+    }
+
+    /// Another transfer holds the file: perhaps an earlier run of the same command, killed.
+    fn wait_and_create(&self, options: &SinkOptions) -> Result<TempFile, FileError> {
+        options.waiting.0.fetch_add(1, Ordering::Relaxed);
+        let mut created = self.create(options);
+        let mut waited = Duration::ZERO;
+        while matches!(created, Err(FileError::Busy { .. })) && waited < BUSY_WAIT {
+            std::thread::sleep(BUSY_INTERVAL);
+            waited += BUSY_INTERVAL;
+            created = self.create(options);
+        }
+        options.waiting.0.fetch_sub(1, Ordering::Relaxed);
+        created
     }
 
     /// Digests bytes as they are written, where they continue what is digested.

@@ -34,7 +34,8 @@ impl FlowControl {
 
     /// How many packets may be sent from `next` on.
     pub fn packets_left(&self, next: PacketNumber) -> u64 {
-        (self.max_number.0 + 1).saturating_sub(next.0)
+        // The last number of all may be granted, but has no successor.
+        self.max_number.next().0.saturating_sub(next.0)
     }
 
     /// Largest datagram that the packet credit holds for.
@@ -50,5 +51,18 @@ impl FlowControl {
     /// What bounds the receiver's credit.
     pub fn limit(&self) -> Limit {
         self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_of_all_numbers_is_taken_as_it_is() {
+        let mut flow = FlowControl::new(PacketNumber(5), 10);
+        assert_eq!(flow.packets_left(PacketNumber(7)), 8);
+        flow.max_number = PacketNumber(u64::MAX);
+        assert_eq!(flow.packets_left(PacketNumber(7)), u64::MAX - 7);
     }
 }

@@ -107,7 +107,11 @@ impl Sender {
         if self.probes_due > 0 {
             self.probes_due -= 1;
             let most = PROBE_PACKETS * self.payload_bytes();
+            // From the second timeout on one probe is small: if it passes and content does not,
+            // it is the size.
+            let is_small = self.probes_due == 0 && self.pto_backoff >= 2;
             if !self.probes_are_bare
+                && !is_small
                 && let Some(transmit) = self.transmit_content(now, most, true)
             {
                 return Some(transmit);
