@@ -124,6 +124,19 @@ fn special_files_are_left_out_and_named() {
 }
 
 #[test]
+fn a_path_that_is_left_out_and_nothing_else_is_no_success() {
+    let room = room();
+    let pipe = room.path().join("pipe");
+    run("mkfifo", [&pipe]);
+    let receiver = Receiver::start(&room.path().join("to"), &[]);
+    let sender = receiver.send(&[&pipe], &[]).expect_code(5);
+    let report = report_of(&sender);
+    assert_eq!(report["skipped"][0]["reason"], "is a named pipe");
+    let error = "send: nothing of it can be sent (the reasons are named above)";
+    assert_eq!(report["error"], error);
+}
+
+#[test]
 fn links_that_leave_the_tree_are_left_out_and_named() {
     let room = room();
     let source = room.path().join("tree");

@@ -42,8 +42,8 @@ pub enum SendError {
         /// How many were announced.
         announced: u64,
     },
-    /// Nothing was committed: the sources could not be read.
-    #[error("nothing could be read")]
+    /// Nothing was committed: the sources could not be read, or are of no kind that is sent.
+    #[error("nothing of it can be sent")]
     Source,
     /// Nothing was committed: the receiver could not store it.
     #[error("the receiver stored nothing")]
@@ -198,6 +198,8 @@ impl Ending {
         let result = match self.error.take() {
             _ if self.interrupted => Err(SendError::Interrupted),
             Some(error) => Err(SendError::Ended(error)),
+            // Whoever names nothing but what is left out does not expect success.
+            None if self.announced == 0 && !report.skipped.is_empty() => Err(SendError::Source),
             None if self.failures == 0 => Ok(()),
             None if self.integrity_failures > 0 => Err(SendError::Integrity),
             None if done > 0 => {
