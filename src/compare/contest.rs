@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use twox_hash::XxHash3_128;
 
+use super::check::lateness_max;
 use super::emulator::{Emulator, EmulatorConfig, Tally};
 use super::lab::{Lab, LabError};
 use super::process::{ProcessEnd, Running};
@@ -134,6 +135,8 @@ pub struct Run {
     pub resent_share: Option<f64>,
     /// Whether a file arrived that could be compared.
     pub verified: bool,
+    /// Packets that the emulated link's devices dropped, which no seed has named.
+    pub device_drops: u64,
 }
 
 /// Why no run could be made at all.
@@ -179,10 +182,15 @@ pub fn run(setup: &Setup<'_>, contestant: &Contestant) -> Result<Run, ContestErr
     fs::create_dir(&dir).map_err(io_error("make a directory"))?;
     let files = Files { setup, dir: &dir, host: lab.receiver().address.to_string() };
     let result = copy(&files, contestant, &lab, clock);
+    let device_drops = match emulator {
+        Some(_) => lab.sender.device_drops()? + lab.receiver().device_drops()?,
+        None => 0,
+    };
     let tally = emulator.map(Emulator::finish);
     let result = result.map(|copied| {
         let arrived = dir.join(&setup.sample.name);
-        copied.judge(setup.sample, contestant.kind, tally, &arrived)
+        let run = copied.judge(setup.sample, contestant.kind, tally, &arrived);
+        Run { device_drops: device_drops + run.device_drops, ..run }
     });
     fs::remove_dir_all(&dir).map_err(io_error("remove a directory"))?;
     result
@@ -309,6 +317,9 @@ impl Copied {
             span: self.ended.saturating_since(self.started),
             sender: self.sender,
             receiver: self.receiver,
+            device_drops: tally
+                .as_ref()
+                .map_or(0, |tally| tally.forward.device_drops + tally.backward.device_drops),
             tally,
             verified,
         }
@@ -316,6 +327,17 @@ impl Copied {
 }
 
 impl Run {
+    /// Why the link was not the one asked for during the run, whoever is to blame; none if it
+    /// was, or there is no emulated one.
+    pub fn complaint(&self, path: &Path) -> Option<String> {
+        if self.device_drops > 0 {
+            return Some(format!("the devices dropped {} packets", self.device_drops));
+        }
+        let late = self.tally.as_ref()?.lateness.quantile(0.5);
+        (late > lateness_max(path))
+            .then(|| format!("half of the packets were up to {} us late", late.as_micros()))
+    }
+
     /// Bits of the file a second; none if it did not finish.
     pub fn goodput(&self, file_bytes: u64) -> Option<f64> {
         (self.end == End::Finished).then(|| file_bytes as f64 * 8.0 / self.span.as_secs_f64())

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use super::packet::{self, Transport};
 use super::port::Port;
 use crate::io::clock::Clock;
+use crate::io::sys::process::run_before_others;
 use crate::io::wait::{Waker, set_shortest_timer_slack};
 use crate::proto::Time;
 use crate::sim::{Delivery, Direction, Link, LinkCounters, Path};
@@ -133,6 +134,7 @@ impl Emulator {
             move || {
                 // Without it packets are up to 50 us later: more than the rest of the loop costs.
                 let _ = set_shortest_timer_slack();
+                run_before_others();
                 while !control.stop.load(Ordering::Relaxed) {
                     if !wire.carry() {
                         wire.sleep(&control.waker);

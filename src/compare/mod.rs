@@ -5,6 +5,7 @@
 //! the plain copy that ufx is compared with, `contest` lets them take turns, `report` and `svg`
 //! tell the result. Leaves the meaning of options and all printing to the command line.
 
+pub mod check;
 pub mod contest;
 pub mod defaults;
 pub mod emulator;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::check::Measured;
 use super::contest::{End, Run, Wiring};
 use super::process::ProcessEnd;
 
@@ -28,6 +29,10 @@ pub struct Report {
     pub devices: String,
     /// How packets crossed: one by one, or as large as the kernel's offloads make them.
     pub packets_one_by_one: bool,
+    /// What was measured on each emulated link before anybody ran on it.
+    pub checks: Vec<Measured>,
+    /// Runs that were repeated because the link had not been the one asked for.
+    pub repeated: u64,
     /// What each contestant did on each link.
     pub cells: Vec<Cell>,
 }
@@ -144,6 +149,8 @@ pub struct Cell {
     pub finished: usize,
     /// Runs that did not finish in time.
     pub timed_out: usize,
+    /// Runs in which a program failed, or left another file.
+    pub failed: usize,
     /// Bits of the file a second, from the sender's start to its exit.
     pub goodput: Option<Spread>,
     /// What had arrived of runs that did not finish in time, in bits a second.
@@ -192,11 +199,13 @@ impl Cell {
             |run: &&Run| Some(run.tally.as_ref()?.forward.link.queue_delay_max.as_secs_f64());
         let lateness = |run: &Run| Some(run.tally.as_ref()?.lateness.quantile(0.5).as_secs_f64());
         let mut failures: Vec<String> = runs.iter().filter_map(|run| failure(&run.end)).collect();
+        let failed = failures.len();
         failures.dedup();
         Cell {
             contestant: contestant.to_owned(),
             finished: finished.len(),
             timed_out: timed_out.len(),
+            failed,
             goodput: Spread::of(finished.iter().filter_map(|run| run.goodput(file_bytes))),
             arrived: Spread::of(timed_out.iter().filter_map(|run| run.arrived_rate())),
             sender_cpu_per_gb: median(&|run| Some(cpu(&run.sender))),
@@ -276,7 +285,7 @@ impl Report {
         let parts: Vec<String> = [("wins", wins), ("is level", level), ("loses", losses)]
             .into_iter()
             .filter(|(_, places)| !places.is_empty())
-            .map(|(verb, places)| format!("{verb} at {}", places.join(", ")))
+            .map(|(verb, places)| format!("{verb} {}", places.join(", ")))
             .collect();
         (!parts.is_empty()).then(|| format!("ufx {}.", parts.join("; it ")))
     }
@@ -288,7 +297,7 @@ impl Report {
             links.iter().any(|other| figure(other) != figure(link))
         };
         let Some(rate) = link.rate_bits_per_second else {
-            return self.devices.clone();
+            return format!("on {}", self.devices);
         };
         let mut words = Vec::new();
         if differ(&|link| link.rate_bits_per_second.map(|rate| rate as f64)) {
@@ -298,7 +307,7 @@ impl Report {
             words.push(format!("{} ms", round(link.rtt_seconds.unwrap_or(0.0) * 1e3)));
         }
         words.push(format!("{} % loss", round(link.loss * 100.0)));
-        words.join(" ")
+        format!("at {}", words.join(" "))
     }
 }
 
@@ -345,6 +354,8 @@ pub(super) mod tests {
             seed: 1,
             devices: "TUN".into(),
             packets_one_by_one: true,
+            checks: Vec::new(),
+            repeated: 0,
             cells,
         }
     }

@@ -58,8 +58,37 @@ fn preamble(report: &Report) -> Vec<String> {
             machine.tcp_rmem, machine.tcp_wmem
         ),
         "Goodput is from the sender's start to its exit: median [least-most].".to_owned(),
+        checks(report),
         String::new(),
     ]
+}
+
+/// What the emulated links were found to do.
+fn checks(report: &Report) -> String {
+    let Some(worst) = report
+        .checks
+        .iter()
+        .map(|check| (check.delay / check.delay_asked - 1.0).abs())
+        .reduce(f64::max)
+    else {
+        return String::new();
+    };
+    let rates = report
+        .checks
+        .iter()
+        .filter_map(|check| Some((check.rate? / check.rate_asked? - 1.0).abs()));
+    let rate = rates.reduce(f64::max).unwrap_or_default();
+    let probes: usize = report.checks.iter().map(|check| check.probes).sum();
+    let repeated = match report.repeated {
+        0 => String::new(),
+        count => format!("; {count} runs repeated for a link that was late"),
+    };
+    format!(
+        "Links checked first: all {probes} probes met the fate their seed names, delay within \
+         {:.1} %, rate within {:.1} %{repeated}.",
+        worst * 100.0,
+        rate * 100.0
+    )
 }
 
 fn title(report: &Report, link: &LinkFigures) -> String {
@@ -87,7 +116,7 @@ fn row(cell: &Cell) -> Vec<String> {
     };
     let milliseconds = |seconds: f64| format!("{} ms", significant(seconds * 1e3));
     vec![
-        format!("  {}{}", cell.contestant, if cell.verified { "" } else { " *" }),
+        format!("  {}{}", cell.contestant, if is_unverified(cell) { " *" } else { "" }),
         goodput(cell),
         figure(cell.sender_cpu_per_gb, &significant),
         figure(cell.receiver_cpu_per_gb, &significant),
@@ -98,9 +127,14 @@ fn row(cell: &Cell) -> Vec<String> {
     ]
 }
 
+/// Whether the contestant finished without a file to compare.
+fn is_unverified(cell: &Cell) -> bool {
+    cell.finished > 0 && !cell.verified
+}
+
 fn goodput(cell: &Cell) -> String {
     let megabits = |bits: f64| significant(bits / 1e6);
-    let runs = cell.finished + cell.timed_out + cell.failures.len();
+    let runs = cell.finished + cell.timed_out + cell.failed;
     match (&cell.goodput, &cell.arrived) {
         (Some(Spread { median, min, max }), _) => {
             let part = match cell.finished == runs {
@@ -124,7 +158,7 @@ fn remarks(report: &Report) -> Vec<String> {
         let most = caps.reduce(f64::max).unwrap_or_default();
         lines.push(format!("DNF: did not finish within {} s.", significant(most)));
     }
-    if report.cells.iter().any(|cell| cell.finished > 0 && !cell.verified) {
+    if report.cells.iter().any(is_unverified) {
         lines.push("*: left no file that could be verified.".to_owned());
     }
     for cell in &report.cells {
@@ -180,7 +214,7 @@ pub fn csv(report: &Report) -> String {
                 quoted(&cell.contestant),
                 cell.finished.to_string(),
                 cell.timed_out.to_string(),
-                cell.failures.len().to_string(),
+                cell.failed.to_string(),
                 goodput(|spread| spread.median),
                 goodput(|spread| spread.min),
                 goodput(|spread| spread.max),

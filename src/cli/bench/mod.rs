@@ -13,13 +13,14 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use super::exit::{Exit, Failure};
 use super::output::{self, Console, Verbosity};
 use super::signals::Signals;
-use crate::compare::contest::{self, ContestError, End, Run, Sample, Setup, Wiring};
+use crate::compare::check::{self, Measured};
+use crate::compare::contest::{self, ContestError, Contestant, Run, Sample, Setup, Wiring};
 use crate::compare::report::{Cell, LinkFigures, Machine, Report};
 use crate::compare::{defaults, lab, svg, table, tcp};
 use crate::io::name::RelativePath;
 use crate::io::report::Outcome;
 use args::{BenchArguments, TcpCopyArguments, TcpEnd};
-use options::{BenchOptions, LinkOptions};
+use options::{BenchOptions, ContestantOptions, LinkOptions};
 
 /// Runs `ufx bench`.
 pub fn run(typed: &BenchArguments) -> Exit {
@@ -45,41 +46,27 @@ fn compete(options: &BenchOptions, console: &Console) -> Result<Report, Failure>
     let scratch = Scratch::make()?;
     let sample = make_sample(&scratch, options)?;
     let contestants = options.contestants.len() as u64;
-    let total = options.links.len() as u64 * options.runs * contestants;
-    let bar = progress(console, total);
+    let bar = progress(console, options.links.len() as u64 * options.runs * contestants);
+    let mut bench = Bench {
+        options,
+        program: &program,
+        scratch: &scratch,
+        sample: &sample,
+        signals: &signals,
+        bar: &bar,
+        repeated: 0,
+    };
+    let mut checks = Vec::new();
     let mut cells = Vec::new();
     for link in &options.links {
-        let mut runs: Vec<Vec<Run>> = options.contestants.iter().map(|_| Vec::new()).collect();
-        for turn in 0..options.runs {
-            for (contestant, runs) in options.contestants.iter().zip(&mut runs) {
-                let contestant = contestant.on(link, &program);
-                bar.set_message(describe(link, &contestant.name));
-                let setup = Setup {
-                    wiring: link.wiring.clone(),
-                    // Other fates in every turn, the same for all who take it.
-                    seed: options.seed.wrapping_add(turn),
-                    sample: &sample,
-                    scratch: &scratch.path,
-                    cap: link.cap,
-                    wake: signals.wake(),
-                };
-                let run = contest::run(&setup, &contestant).map_err(|error| failure(&error))?;
-                if run.end == End::Interrupted || signals.outcome().is_some() {
-                    bar.finish_and_clear();
-                    let outcome = signals.outcome().unwrap_or(Outcome::Interrupted);
-                    return Err(Failure::new(outcome, "", "interrupted"));
-                }
-                runs.push(run);
-                bar.inc(1);
-            }
+        if let Wiring::Emulated(path) = &link.wiring {
+            bar.set_message(describe(link, "checking the link"));
+            checks.push(bench.check(path)?);
         }
-        let figures = LinkFigures::of(&link.wiring, link.loss, link.burst_packets, link.cap);
-        cells.extend(options.contestants.iter().zip(&runs).map(|(contestant, runs)| {
-            Cell::of(figures.clone(), &contestant.name(), runs, options.file_bytes)
-        }));
+        cells.extend(bench.link(link)?);
     }
     bar.finish_and_clear();
-    let emulated = matches!(options.links[0].wiring, Wiring::Emulated(_));
+    let wiring = &options.links[0].wiring;
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         machine: Machine::here(),
@@ -87,10 +74,116 @@ fn compete(options: &BenchOptions, console: &Console) -> Result<Report, Failure>
         files: scratch.kind(),
         runs: options.runs,
         seed: options.seed,
-        devices: devices(&options.links[0].wiring)?,
-        packets_one_by_one: emulated,
+        devices: devices(wiring)?,
+        packets_one_by_one: matches!(wiring, Wiring::Emulated(_)),
+        checks,
+        repeated: bench.repeated,
         cells,
     })
+}
+
+/// How often a check or a run is tried again that found the link not to be the one asked for:
+/// something else may have kept the machine busy for a moment.
+const TRIES: u32 = 3;
+
+/// A bench that goes on.
+struct Bench<'a> {
+    options: &'a BenchOptions,
+    program: &'a str,
+    scratch: &'a Scratch,
+    sample: &'a Sample,
+    signals: &'a Signals,
+    bar: &'a ProgressBar,
+    repeated: u64,
+}
+
+impl Bench<'_> {
+    /// Measures a link until it is what was asked for.
+    fn check(&self, path: &crate::sim::Path) -> Result<Measured, Failure> {
+        let mut tries = 0;
+        loop {
+            let measured =
+                check::measure(path, self.options.seed).map_err(|error| failure(&error))?;
+            self.interrupted()?;
+            tries += 1;
+            match measured.complaint() {
+                None => return Ok(measured),
+                Some(complaint) if tries == TRIES => return Err(too_slow(&complaint)),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Lets all contestants take their turns on a link.
+    fn link(&mut self, link: &LinkOptions) -> Result<Vec<Cell>, Failure> {
+        let contestants = &self.options.contestants;
+        let mut runs: Vec<Vec<Run>> = contestants.iter().map(|_| Vec::new()).collect();
+        for turn in 0..self.options.runs {
+            for (contestant, runs) in contestants.iter().zip(&mut runs) {
+                let contestant = contestant.on(link, self.program);
+                self.bar.set_message(describe(link, &contestant.name));
+                runs.push(self.run(link, &contestant, turn)?);
+                self.bar.inc(1);
+            }
+        }
+        let figures = LinkFigures::of(&link.wiring, link.loss, link.burst_packets, link.cap);
+        let cell = |(contestant, runs): (&ContestantOptions, &Vec<Run>)| {
+            Cell::of(figures.clone(), &contestant.name(), runs, self.options.file_bytes)
+        };
+        Ok(contestants.iter().zip(&runs).map(cell).collect())
+    }
+
+    /// One turn of one contestant, again if the link was not the one asked for.
+    fn run(
+        &mut self,
+        link: &LinkOptions,
+        contestant: &Contestant,
+        turn: u64,
+    ) -> Result<Run, Failure> {
+        let setup = Setup {
+            wiring: link.wiring.clone(),
+            // Other fates in every turn, the same for all who take it.
+            seed: self.options.seed.wrapping_add(turn),
+            sample: self.sample,
+            scratch: &self.scratch.path,
+            cap: link.cap,
+            wake: self.signals.wake(),
+        };
+        let mut tries = 0;
+        loop {
+            let run = contest::run(&setup, contestant).map_err(|error| failure(&error))?;
+            self.interrupted()?;
+            tries += 1;
+            let complaint = match &link.wiring {
+                Wiring::Emulated(path) => run.complaint(path),
+                Wiring::Veth | Wiring::Loopback => None,
+            };
+            match complaint {
+                None => return Ok(run),
+                Some(complaint) if tries == TRIES => {
+                    return Err(too_slow(&format!("with {}, {complaint}", contestant.name)));
+                }
+                Some(_) => self.repeated += 1,
+            }
+        }
+    }
+
+    /// An error once the user wants an end.
+    fn interrupted(&self) -> Result<(), Failure> {
+        match self.signals.outcome() {
+            None => Ok(()),
+            Some(outcome) => {
+                self.bar.finish_and_clear();
+                Err(Failure::new(outcome, "", "interrupted"))
+            }
+        }
+    }
+}
+
+/// No figures from a link that was not emulated as asked.
+fn too_slow(complaint: &str) -> Failure {
+    Failure::new(Outcome::Failed, "this machine is too slow or too busy for the link", complaint)
+        .advise("stop what else runs, or ask for less: --rate 100M, --rtt 10ms")
 }
 
 fn show(report: &Report, typed: &BenchArguments, console: &Console) -> Result<(), Failure> {

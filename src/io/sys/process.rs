@@ -33,6 +33,14 @@ pub fn die_with_parent(command: &mut Command) {
     }
 }
 
+/// Lets the calling thread run whenever it can, before all normal ones, as a network card does.
+/// Needs root; without it, or where it is forbidden, the thread stays as it is.
+pub fn run_before_others() {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the pointer refers to `priority`, which outlives the call; 0 is this thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
+}
+
 /// Waits for a child to end. It must not be waited for elsewhere.
 pub fn wait_with_usage(child: Pid) -> io::Result<ProcessEnd> {
     let mut status = 0;
