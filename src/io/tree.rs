@@ -282,7 +282,7 @@ mod tests {
         let error = make_link(&root, &path("link"), leaving, time(0), Links::Inside).unwrap_err();
         assert!(matches!(error, FileError::LinkLeavesTree { .. }), "{error}");
         make_link(&root, &path("link"), leaving, time(0), Links::All).unwrap();
-        let target = std::fs::read_link(directory.path().join("link")).unwrap();
+        let target = fs::read_link(directory.path().join("link")).unwrap();
         assert_eq!(target.as_os_str().as_encoded_bytes(), leaving);
     }
 }

@@ -11,6 +11,7 @@ mod job;
 mod outcome;
 mod policy;
 mod sink;
+mod tempo;
 mod transfer;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use ipnet::IpNet;
 
 use self::address::{peer_bytes, with_scope};
 use self::sink::{SILENT_HOLDER, SinkOptions, Waiting};
+use self::tempo::Tempo;
 use self::transfer::{SLAB_BYTES, Transfer};
 use super::batch::{Offload, ReceiveOutcome};
 use super::buffer::{Arrival, Buffer, BufferPool};
@@ -41,13 +43,6 @@ pub use self::outcome::RecvError;
 
 /// Transfers at one time; more are told to come later.
 const TRANSFERS_MAX: usize = 256;
-
-/// A socket that was just busy is looked at again after this rather than waited for: a third
-/// faster than blocking (measured).
-const DOZE: Duration = Duration::from_micros(30);
-
-/// ... for so long after its last packet.
-const DOZE_SPAN: Duration = Duration::from_millis(1);
 
 /// Receives from one socket before the others have their turn.
 const RECEIVES_PER_TURN: usize = 8;
@@ -116,7 +111,7 @@ struct Server<'a> {
     waiting: Arc<Waiting>,
     transfers: Vec<Transfer>,
     counters: &'a Counters,
-    last_packet: Time,
+    tempo: Tempo,
     drops_at: Time,
     finished_bytes: u64,
 }
@@ -163,7 +158,7 @@ pub fn receive(
         waiting: Arc::default(),
         transfers: Vec::new(),
         counters,
-        last_packet: now,
+        tempo: Tempo::new(now),
         drops_at: now,
         finished_bytes: 0,
     };
@@ -194,9 +189,7 @@ impl Server<'_> {
             if stop.is_asked() {
                 return Ok(self.stop(now, watcher));
             }
-            if busy {
-                self.last_packet = now;
-            } else {
+            if !busy {
                 self.rest(now, stop);
             }
         }
@@ -209,9 +202,8 @@ impl Server<'_> {
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return;
         }
-        let hot = now.saturating_since(self.last_packet) < DOZE_SPAN;
-        if hot {
-            doze(timeout.map_or(DOZE, |timeout| timeout.min(DOZE)));
+        if let Some(span) = self.tempo.doze(now) {
+            doze(timeout.map_or(span, |timeout| timeout.min(span)));
             return;
         }
         self.doorbell.before_sleep();
@@ -246,6 +238,7 @@ impl Server<'_> {
             let mut touched = Vec::new();
             for datagram in buffer.datagrams() {
                 let start = datagram.range.start;
+                self.tempo.on_datagram(datagram.bytes.len());
                 self.route(now, datagram.bytes, start, datagram.arrival, &mut touched, watcher);
             }
             self.end_buffer(now, &buffer, &touched);
@@ -285,6 +278,7 @@ impl Server<'_> {
         let mut touched = vec![index];
         for datagram in buffer.datagrams() {
             let start = datagram.range.start;
+            self.tempo.on_datagram(datagram.bytes.len());
             if datagram.arrival.from == peer {
                 if let Some(transfer) = self.transfers.get_mut(index) {
                     transfer.take(now, datagram.bytes, start);
