@@ -21,8 +21,8 @@ pub enum Made {
 /// Makes the symbolic link `path` with the text `target`, which is never followed.
 ///
 /// # Errors
-/// [`FileError::LinkLeavesTree`] if `links` says so, before anything is created, [`FileError::Exists`] if something
-/// else is there, or what the kernel says.
+/// [`FileError::LinkLeavesTree`] if `links` says so, before anything is created,
+/// [`FileError::Exists`] if something else is there, or what the kernel says.
 pub fn make_link(
     root: &Root,
     path: &RelativePath,
