@@ -82,6 +82,18 @@ fn a_receiver_notices_that_its_sender_was_killed_and_leaves_no_trace() {
 }
 
 #[test]
+fn a_rerun_takes_over_from_a_sender_that_was_killed_a_moment_ago() {
+    let transfer_cut = UnderWay::start(&[]);
+    transfer_cut.sender.signal(Signal::KILL);
+    let dir = transfer_cut.dir();
+    let UnderWay { room: _room, source, sender, receiver } = transfer_cut;
+    assert_eq!(sender.wait().signal, Some(Signal::KILL.as_raw()));
+    receiver.send(&[&source], &[]).expect_code(0);
+    assert!(same_bytes(&source, &dir.join("source.bin")));
+    assert_eq!(names(&dir), ["source.bin"]);
+}
+
+#[test]
 fn a_signal_at_the_sender_ends_both_at_once() {
     for (signal, code, result) in
         [(Signal::INT, 130, "interrupted"), (Signal::TERM, 143, "terminated")]

@@ -53,7 +53,7 @@ fn a_receiver_serves_32_senders_at_the_same_time() {
 #[test]
 fn a_file_is_received_by_one_transfer_at_a_time() {
     let room = room_for(0);
-    let source = write_random(&room.path().join("a.bin"), 8_000_000, 40);
+    let source = write_random(&room.path().join("a.bin"), 40_000_000, 40);
     let dir = room.path().join("to");
     let mut receiver = Receiver::start(&dir, &["-v"]);
     let first = Program::start(&mut receiver.sender(&[&source], &["--rate", "20M"]));
@@ -62,9 +62,13 @@ fn a_file_is_received_by_one_transfer_at_a_time() {
     let second = receiver.send(&[&source], &[]).expect_code(6);
     let failed = report_of(&second)["failed"].to_string();
     assert!(failed.contains("already being received"), "{failed}");
-    first.wait().expect_code(0);
-    assert!(same_bytes(&source, &dir.join("a.bin")));
-    assert_eq!(names(&dir), ["a.bin"]);
+    // The first is not disturbed; it need not be waited for.
+    first.signal(Signal::INT);
+    first.wait().expect_code(130);
+    let mut exits = [(); 2].map(|()| receiver.next_report()["exit"].as_u64());
+    exits.sort_unstable();
+    assert_eq!(exits, [Some(3), Some(5)]);
+    assert_eq!(names(&dir), [""; 0]);
 }
 
 /// Sends what no peer would: random bytes, and packets that begin like real ones.

@@ -29,7 +29,7 @@ fn help_goes_to_stdout_and_names_what_there_is() {
         .skip(1)
         .map_while(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(commands, ["send", "recv"]);
+    assert_eq!(commands, ["send", "recv", "bench"]);
 }
 
 #[test]
