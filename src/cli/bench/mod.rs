@@ -2,10 +2,10 @@
 
 pub mod args;
 mod options;
+mod scratch;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -21,6 +21,7 @@ use crate::io::name::RelativePath;
 use crate::io::report::Outcome;
 use args::{BenchArguments, TcpCopyArguments, TcpEnd};
 use options::{BenchOptions, ContestantOptions, LinkOptions};
+use scratch::Scratch;
 
 /// Runs `ufx bench`.
 pub fn run(typed: &BenchArguments) -> Exit {
@@ -43,7 +44,9 @@ fn compete(options: &BenchOptions, console: &Console) -> Result<Report, Failure>
     let signals = Signals::install()
         .map_err(|error| Failure::new(Outcome::Failed, "signals", error.to_string()))?;
     let program = options::own_program()?;
-    let scratch = Scratch::make()?;
+    let scratch = Scratch::make().map_err(|error| {
+        Failure::new(Outcome::LocalFile, "a directory for the files", error.to_string())
+    })?;
     let sample = make_sample(&scratch, options)?;
     let contestants = options.contestants.len() as u64;
     let bar = progress(console, options.links.len() as u64 * options.runs * contestants);
@@ -227,36 +230,6 @@ pub fn tcp_copy(typed: &TcpCopyArguments) -> Exit {
             console.error(&Failure::new(Outcome::Failed, "", why));
             Exit::Other
         }
-    }
-}
-
-/// A directory for the bench's files, in memory where that can be had, gone with its owner.
-struct Scratch {
-    path: PathBuf,
-    in_memory: bool,
-}
-
-impl Scratch {
-    fn make() -> Result<Scratch, Failure> {
-        let memory = Path::new("/dev/shm");
-        let in_memory = memory.is_dir();
-        let parent = if in_memory { memory.to_owned() } else { std::env::temp_dir() };
-        let path = parent.join(format!("ufx-bench-{}", std::process::id()));
-        fs::create_dir(&path).map_err(|error| {
-            Failure::new(Outcome::LocalFile, path.display().to_string(), error.to_string())
-        })?;
-        Ok(Scratch { path, in_memory })
-    }
-
-    fn kind(&self) -> String {
-        if self.in_memory { "memory".into() } else { self.path.display().to_string() }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is named by the file system's owner, not by a destructor.
-        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
