@@ -52,6 +52,14 @@ impl RangeSet {
         (end > value).then_some(start..end)
     }
 
+    /// The first range that ends behind `value`.
+    pub fn first_from(&self, value: u64) -> Option<Range<u64>> {
+        self.range_of(value).or_else(|| {
+            let (&start, &end) = self.ranges.range(value..).next()?;
+            Some(start..end)
+        })
+    }
+
     /// Whether all of `range` is covered. An empty range always is.
     pub fn contains(&self, range: &Range<u64>) -> bool {
         range.is_empty() || self.range_of(range.start).is_some_and(|found| found.end >= range.end)

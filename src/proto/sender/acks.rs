@@ -50,7 +50,7 @@ impl Sender {
         self.flow.on_ack(ack);
         self.manifest.raise_limit(ack.max_manifest);
         self.digests.raise_limit(ack.max_digests);
-        let acked = self.in_flight.on_ack(ack);
+        let acked = self.in_flight.on_ack(ack, self.body.has_repeated());
         self.release(&acked);
         if let Some((sent_at, _)) = acked.largest
             && !self.is_late(now)
@@ -77,11 +77,12 @@ impl Sender {
 
     /// Forgets what arrived.
     fn release(&mut self, acked: &Acked) {
-        for chunk in &acked.chunks {
+        for (number, chunk) in &acked.chunks {
             match chunk.space {
                 Space::Manifest => self.manifest.on_acknowledged(chunk.range.clone()),
                 Space::Digests => self.digests.on_acknowledged(chunk.range.clone()),
-                Space::Body | Space::Answers => {}
+                Space::Body => self.body.on_reported(*number, &chunk.range),
+                Space::Answers => {}
             }
         }
         for (number, chunk) in acked.spurious.iter().filter(|it| it.1.space == Space::Body) {

@@ -31,6 +31,10 @@ pub struct BodyQueue {
     lost: RangeSet,
     /// What the tail lost and was sent again: it is sent once more.
     repeats: RangeSet,
+    /// What was sent twice in this way, and what of it has arrived: the loss of the other copy
+    /// is none.
+    repeated: RangeSet,
+    arrived: RangeSet,
     /// Entry and block -> epoch, of the blocks that the receiver asked for again.
     epochs: BTreeMap<(u32, u32), u8>,
     /// Start of such a block's range -> its end, and the first number it was sent under again.
@@ -172,15 +176,24 @@ impl BodyQueue {
             }
             if !span.closed {
                 let end = (span.start + span.bytes).min(range.end);
-                self.lost.insert(span.start.max(range.start)..end);
+                for missing in self.arrived.gaps(span.start.max(range.start)..end) {
+                    self.lost.insert(missing);
+                }
             }
         }
+    }
+
+    /// Whether any chunk was sent twice: then [`BodyQueue::on_reported`] wants to be told.
+    pub fn has_repeated(&self) -> bool {
+        !self.repeated.is_empty()
     }
 
     /// Block `block` of `entry` is to be sent again, in packets from `next` on: what left before
     /// was thrown away by the receiver.
     pub fn resend_block(&mut self, entry: u32, block: u32, next: PacketNumber) {
         if let Some(range) = self.block_range(entry, block) {
+            self.repeated.remove(&range);
+            self.arrived.remove(&range);
             self.on_lost(range.clone());
             self.resent.insert(range.start, (range.end, next));
         }
@@ -188,15 +201,38 @@ impl BodyQueue {
 
     /// `range` has arrived after all, in packets from `number` on.
     pub fn on_spurious(&mut self, number: PacketNumber, range: &Range<u64>) {
+        for part in self.parts_that_count(number, range) {
+            self.forget_lost(&part);
+        }
+    }
+
+    /// `range` has arrived in packets from `number` on: no other copy of it is sent.
+    pub fn on_reported(&mut self, number: PacketNumber, range: &Range<u64>) {
+        for mut part in self.parts_that_count(number, range) {
+            while let Some(known) = self.repeated.first_from(part.start) {
+                let both = known.start.max(part.start)..known.end.min(part.end);
+                if both.is_empty() {
+                    break;
+                }
+                part.start = both.end;
+                self.forget_lost(&both);
+                self.arrived.insert(both);
+            }
+        }
+    }
+
+    /// `range` without the blocks that were asked for again after `number` had left.
+    fn parts_that_count(&self, number: PacketNumber, range: &Range<u64>) -> Vec<Range<u64>> {
+        let mut parts = Vec::new();
         let mut start = range.start;
-        let blocks: Vec<_> = self.resent.range(..range.end).map(|(&at, &to)| (at, to)).collect();
-        for (block_start, (block_end, next)) in blocks {
+        for (&block_start, &(block_end, next)) in self.resent.range(..range.end) {
             if block_end > start && number < next {
-                self.forget_lost(&(start..block_start.max(start)));
+                parts.push(start..block_start.max(start));
                 start = block_end.max(start);
             }
         }
-        self.forget_lost(&(start..range.end.max(start)));
+        parts.push(start..range.end.max(start));
+        parts
     }
 
     /// Whether there is anything to send below `max_body`.
@@ -226,6 +262,7 @@ impl BodyQueue {
         if let Some(chunk) = self.lost.pop_first(bytes_max) {
             if repeats {
                 self.repeats.insert(chunk.clone());
+                self.repeated.insert(chunk.clone());
             }
             return Some((chunk, false));
         }
@@ -240,7 +277,10 @@ impl BodyQueue {
     /// Bytes of memory held, roughly.
     pub fn memory_bytes(&self) -> usize {
         self.spans.capacity() * size_of::<Span>()
-            + (self.unsent.range_count() + self.lost.range_count()) * 32
+            + [&self.unsent, &self.lost, &self.repeats, &self.repeated, &self.arrived]
+                .map(|ranges| ranges.range_count() * 32)
+                .iter()
+                .sum::<usize>()
     }
 }
 
@@ -334,6 +374,23 @@ mod tests {
         queue.on_lost(0..600);
         assert_eq!(queue.next_chunk(1_000, u64::MAX, 500), Some((0..600, false)));
         assert_eq!(queue.next_chunk(1_000, u64::MAX, 500), None, "too much to send twice");
+    }
+
+    #[test]
+    fn the_loss_of_one_of_two_copies_is_none() {
+        let mut queue = queue(&[1_000]);
+        queue.next_chunk(1_000, u64::MAX, 500);
+        queue.on_lost(100..300);
+        assert_eq!(queue.next_chunk(1_000, u64::MAX, 500), Some((100..300, false)));
+        queue.on_reported(PacketNumber(7), &(50..200));
+        assert_eq!(queue.next_chunk(1_000, u64::MAX, 500), Some((200..300, false)), "the copy");
+        queue.on_lost(100..300);
+        assert_eq!(queue.next_chunk(1_000, u64::MAX, 500), Some((200..300, false)));
+        assert!(queue.ask_again(0, 0, 1));
+        queue.resend_block(0, 0, PacketNumber(9));
+        queue.on_reported(PacketNumber(8), &(0..1_000));
+        queue.on_lost(0..1_000);
+        assert_eq!(queue.next_chunk(1_000, u64::MAX, 0), Some((0..1_000, false)));
     }
 
     #[test]

@@ -103,8 +103,9 @@ fn mask(count: u64) -> u64 {
 /// What an ACK changed.
 #[derive(Debug, Default)]
 pub struct Acked {
-    /// Record-space content that is now known to have arrived (of the body nobody needs to know).
-    pub chunks: Vec<Chunk>,
+    /// Content that is now known to have arrived, of the body only if that was asked for, with
+    /// the first number of the run that carried it.
+    pub chunks: Vec<(PacketNumber, Chunk)>,
     /// Content of any space that had been declared lost and arrived all the same, with the first
     /// number of the run that carried it.
     pub spurious: Vec<(PacketNumber, Chunk)>,
@@ -199,8 +200,9 @@ impl InFlight {
         first
     }
 
-    /// Takes an ACK in. The caller has checked that `largest` was sent.
-    pub fn on_ack(&mut self, ack: &Ack<'_>) -> Acked {
+    /// Takes an ACK in. The caller has checked that `largest` was sent. With `with_body` the body
+    /// that arrived is told, too.
+    pub fn on_ack(&mut self, ack: &Ack<'_>, with_body: bool) -> Acked {
         let mut acked = Acked::default();
         let bitmap_end = ack.base.0 + 64 * ack.bitmap.words() as u64;
         let start = self.runs.partition_point(|run| run.end() <= ack.base.0);
@@ -225,8 +227,10 @@ impl InFlight {
             acked.datagram_bytes = acked.datagram_bytes.max(run.datagram_bytes);
             if run.chunk.is_none() {
                 acked.probes.push(run.first);
-            } else if run.chunk.as_ref().is_some_and(|chunk| chunk.space != Space::Body) {
-                run.for_each_piece(new, |piece| acked.chunks.push(piece));
+            } else if with_body
+                || run.chunk.as_ref().is_some_and(|chunk| chunk.space != Space::Body)
+            {
+                run.for_each_piece(new, |piece| acked.chunks.push((run.first, piece)));
             }
             run.for_each_piece(was_lost, |piece| acked.spurious.push((run.first, piece)));
             let largest_bit = ack.largest.0.checked_sub(run.first.0);
