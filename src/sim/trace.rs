@@ -55,8 +55,8 @@ impl Trace {
         for word in words.into_iter().chain(details) {
             self.hash = mix(self.hash ^ word);
         }
-        // Arrivals are many and say little.
-        if happening == Happening::ReceiverGot {
+        // Arrivals are many and say little; losses are what is missing of them.
+        if matches!(happening, Happening::ReceiverGot | Happening::Lost) {
             return;
         }
         if self.events.len() == EVENTS_KEPT {
