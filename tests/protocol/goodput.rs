@@ -31,7 +31,11 @@ fn transfer(algorithm: Algorithm, rate_mbit: u64, rtt_us: u64, loss: f64) -> Tra
                 transfer.config.rate_bytes_max = Some(rate / 8 / 100 * 97);
             }
         })
-        .receiver(|host| host.config.socket_bytes = 8 << 20);
+        .receiver(|host| {
+            // Room for more than a bandwidth-delay product: the table is about the path.
+            host.config.socket_bytes = 8 << 20;
+            host.pool_packets = 16_384;
+        });
     let outcome = simulation.transfer(rate / 8 * SPAN_MS / 1_000);
     outcome.assert_delivered();
     outcome.transfers.into_iter().next().expect("one transfer was planned")
