@@ -39,10 +39,8 @@ pub fn run(bytes: &[u8]) -> u64 {
             }
             2 | u64::from(inside) | (path.depth() as u64).min(7) << 8
         }
-        Err(NameError::Reserved) => {
-            assert_eq!(on_the_wire, Ok(()));
-            1
-        }
+        // A rule of this end, not of the wire; the name may have other faults behind it.
+        Err(NameError::Reserved) => 1,
         Err(error) => {
             assert!(on_the_wire.is_err(), "refused here ({error}), taken on the wire");
             u64::from(crc32fast::hash(error.to_string().as_bytes())) << 8
