@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod clock;
 pub mod confine;
 pub mod defaults;
+mod descriptors;
 pub mod digest;
 pub mod files;
 pub mod metadata;

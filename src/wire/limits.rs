@@ -97,3 +97,7 @@ const _: () =
 const _: () = assert!(RECORD_CONTENT_BYTES_MAX <= u16::MAX as usize);
 // One reported window is well within what a receiver remembers.
 const _: () = assert!((BITMAP_BITS_MAX as u64) < SEEN_NUMBERS_MIN);
+
+/// Entries that are not settled at which a receiver stops reading the manifest. A sender keeps to
+/// half of it.
+pub const UNSETTLED_MAX: u32 = 8_192;

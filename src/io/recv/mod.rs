@@ -130,6 +130,7 @@ pub fn receive(
         Some(address) => Socket::listen(address, &request.socket)?,
         None => Socket::listen_everywhere(request.port, &request.socket)?,
     };
+    super::descriptors::raise_limit();
     // Without it every doze would last 50 us longer: slower, not wrong.
     let _ = set_shortest_timer_slack();
     let clock = Clock::start();
@@ -468,17 +469,20 @@ impl Server<'_> {
     fn show(&self) {
         let (mut written, mut total) = (self.finished_bytes, self.finished_bytes);
         let (mut done, mut files) = (0, 0);
+        let mut is_final = true;
         for transfer in &self.transfers {
             let progress = transfer.receiver.progress();
             written += progress.written;
             total += progress.body_bytes;
             done += u64::from(progress.settled);
             files += u64::from(progress.entries);
+            is_final &= progress.is_final;
         }
         self.counters.bytes_written.store(written, Relaxed);
         self.counters.bytes_total.store(total, Relaxed);
         self.counters.files_done.store(done, Relaxed);
         self.counters.files_total.store(files, Relaxed);
+        self.counters.totals_final.store(is_final, Relaxed);
     }
 }
 

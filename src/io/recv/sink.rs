@@ -340,8 +340,18 @@ impl Sink {
                 Some(file) => file.commit(incoming.mode, incoming.modified, self.options.fsync),
                 None => Ok(()),
             });
+        let root = &self.options.root;
         done.push(match result {
             Ok(()) => Done::Committed(entry),
+            // Somebody else committed the same file meanwhile.
+            Err(FileError::Exists { .. })
+                if matches!(
+                    check_existing(root, &incoming.path, incoming.size, incoming.modified),
+                    Ok(Existing::Equal)
+                ) =>
+            {
+                Done::Present(entry)
+            }
             Err(error) => Done::Failed(entry, refuse_code(&error), text(&error)),
         });
     }

@@ -13,7 +13,7 @@ use crate::io::buffer::{Buffer, BufferPool};
 use crate::io::socket::Socket;
 use crate::io::wait::Doorbell;
 use crate::proto::{Error, Place, ReceivedRun, Receiver, ReceiverEvent, ReceiverStats, Time};
-use crate::wire::{EntryKind, Frame, Packet, PacketNumber, Space, limits};
+use crate::wire::{CloseCode, EntryKind, Frame, Packet, PacketNumber, Space, limits};
 
 /// Buffers of a transfer that has the receiver for itself: 128 x 256 KiB bound what waits for its
 /// disk to 32 MiB. Credit is never more than what they hold, so this also bounds the window: 22,000
@@ -243,7 +243,7 @@ impl Transfer {
             actions: std::mem::take(&mut self.actions),
         };
         if let Some(jobs) = &self.jobs {
-            // A writing thread that is gone has told why; the machine hears of it by silence.
+            // That the writing thread is gone shows where its answers are taken.
             let _ = jobs.send(job);
         }
     }
@@ -253,7 +253,18 @@ impl Transfer {
     /// Tells the machine what the writing thread has done. Returns whether there was anything.
     pub fn take_done(&mut self, now: Time) -> bool {
         let mut any = false;
-        while let Ok(done) = self.done.try_recv() {
+        loop {
+            let done = match self.done.try_recv() {
+                Ok(done) => done,
+                Err(mpsc::TryRecvError::Disconnected) if self.jobs.is_some() => {
+                    // It panicked: nothing will be written any more.
+                    self.jobs = None;
+                    self.receiver.cancel(CloseCode::Internal);
+                    self.collect(now);
+                    return true;
+                }
+                Err(_) => return any,
+            };
             any = true;
             for one in done {
                 self.note(&one);
@@ -261,7 +272,6 @@ impl Transfer {
             }
             self.collect(now);
         }
-        any
     }
 
     fn note(&mut self, done: &Done) {

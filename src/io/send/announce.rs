@@ -19,6 +19,8 @@ pub enum Found {
     Entry(SourceEntry, Vec<Range<u64>>),
     /// Something that is not sent.
     Skipped(Skipped),
+    /// Nothing more: the walk is complete.
+    End,
     /// A file that cannot be opened.
     Unreadable(SourceEntry, SourceError),
 }
@@ -45,19 +47,24 @@ impl Announcer {
         Ok(Announcer { found: Some(found), thread: Some(thread) })
     }
 
-    /// The next thing found: `Ok(None)` if the walk has ended, `Err` if it is still looking.
-    pub fn next(&mut self) -> Result<Option<Found>, StillLooking> {
+    /// The next thing found, if there is one.
+    pub fn next(&mut self) -> Result<Found, Nothing> {
         match self.found.as_ref().map(Receiver::try_recv) {
-            Some(Ok(found)) => Ok(Some(found)),
-            Some(Err(TryRecvError::Empty)) => Err(StillLooking),
-            Some(Err(TryRecvError::Disconnected)) | None => Ok(None),
+            Some(Ok(found)) => Ok(found),
+            Some(Err(TryRecvError::Empty)) => Err(Nothing::StillLooking),
+            Some(Err(TryRecvError::Disconnected)) | None => Err(Nothing::Died),
         }
     }
 }
 
-/// The walk has not ended, but nothing is there now.
+/// Why nothing was found.
 #[derive(Clone, Copy, Debug)]
-pub struct StillLooking;
+pub enum Nothing {
+    /// The walk goes on.
+    StillLooking,
+    /// The walk broke off before its end.
+    Died,
+}
 
 impl Drop for Announcer {
     fn drop(&mut self) {
@@ -86,6 +93,8 @@ fn walk(sources: &Sources, send: &SyncSender<Found>, doorbell: &Doorbell) {
         }
         doorbell.ring();
     }
+    // If nobody takes it, nobody needs it.
+    let _ = send.send(Found::End);
 }
 
 /// The ranges of a file between its data ranges.

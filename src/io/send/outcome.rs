@@ -200,6 +200,9 @@ impl Ending {
             Some(error) => Err(SendError::Ended(error)),
             // Whoever names nothing but what is left out does not expect success.
             None if self.announced == 0 && !report.skipped.is_empty() => Err(SendError::Source),
+            None if self.ended.is_none() => {
+                Err(SendError::Ended(proto::Error::Cancelled { code: CloseCode::Internal }))
+            }
             None if self.failures == 0 => Ok(()),
             None if self.integrity_failures > 0 => Err(SendError::Integrity),
             None if done > 0 => {

@@ -126,8 +126,8 @@ struct Current {
     is_known: bool,
 }
 
-/// Holes up to this are digested as zeros for the file's digest: half a second at most.
-const HOLE_DIGESTED_MAX: u64 = 4 << 30;
+/// Holes up to this are digested as zeros for the file's digest: 0.1 s of BLAKE3.
+const HOLE_DIGESTED_MAX: u64 = 1 << 30;
 
 /// A block whose digest is known.
 pub type BlockDigest = (u32, u32, Digest);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::announce::{Announcer, Found};
+use super::announce::{Announcer, Found, Nothing};
 use super::batch::{Batch, payload_slots};
 use super::outcome::{Ending, SendError};
 use super::outgoing::{Digester, OutgoingList};
@@ -20,7 +20,7 @@ use crate::io::socket::{Socket, SocketOptions};
 use crate::io::source::{EntryKind, OpenSources, SourceEntry, SourceError, SourceFile};
 use crate::io::wait::{Doorbell, Interest, wait};
 use crate::proto::{BodyRun, Outcome, Sender, SenderConfig, SenderEvent, Time, Transmit};
-use crate::wire::{CloseCode, Entry, Flags, Identity, Space, VoidReason, limits};
+use crate::wire::{CloseCode, DigestAlgorithm, Entry, Flags, Identity, Space, VoidReason, limits};
 
 /// Runs sent before the socket is looked at for ACKs again: 16 batches of 64 KiB.
 const RUNS_PER_TURN: usize = 16;
@@ -171,14 +171,26 @@ impl Transfer<'_> {
             let found = self.announcer.next();
             any |= found.is_ok();
             match found {
-                Err(_) => return any,
-                Ok(None) => {
+                Err(Nothing::StillLooking) => return any,
+                Err(Nothing::Died) => {
+                    self.walk_ended = true;
+                    self.sender.cancel(CloseCode::Internal);
+                    return any;
+                }
+                Ok(Found::End) => {
                     self.walk_ended = true;
                     self.counters.totals_final.store(true, Relaxed);
                 }
-                Ok(Some(Found::Entry(entry, holes))) => self.push_entry(entry, holes),
-                Ok(Some(Found::Skipped(skipped))) => self.ending.skipped(&skipped),
-                Ok(Some(Found::Unreadable(entry, error))) => {
+                Ok(Found::Entry(entry, holes)) => {
+                    let digests_holes = !holes.is_empty();
+                    self.push_entry(entry, holes);
+                    // Their zeros are digested here: let the network have its turn.
+                    if digests_holes {
+                        return any;
+                    }
+                }
+                Ok(Found::Skipped(skipped)) => self.ending.skipped(&skipped),
+                Ok(Found::Unreadable(entry, error)) => {
                     self.ending.announced(&entry);
                     self.ending.unreadable(entry.name.as_bytes(), &error);
                 }
@@ -219,7 +231,10 @@ impl Transfer<'_> {
     fn handle_events(&mut self) {
         while let Some(event) = self.sender.poll_event() {
             match event {
-                SenderEvent::Connected => self.ending.connected(self.clock.now()),
+                SenderEvent::Connected => {
+                    self.counters.transfers.store(1, Relaxed);
+                    self.ending.connected(self.clock.now());
+                }
                 SenderEvent::Settled { first_entry, entries, outcome } => {
                     for entry in first_entry..first_entry.saturating_add(entries) {
                         self.on_settled(entry, outcome);
@@ -379,6 +394,12 @@ impl Transfer<'_> {
             match result {
                 Ok(file) if run.is_new => {
                     self.digest(entry, &file, range.start, &slots);
+                }
+                // Without digests nobody else sees that a repetition differs from what was sent.
+                Ok(file) if self.request.config.digest == DigestAlgorithm::None => {
+                    if let Err(error) = file.check_unchanged() {
+                        self.give_up(entry, &error);
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => {

@@ -37,9 +37,6 @@ pub use self::reassembly::Place;
 /// A sender whose host reports its port closed is waited for this long.
 const REFUSED_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Entries that are not settled at most; then no more of the manifest is read.
-const UNSETTLED_MAX: u32 = 16_384;
-
 /// DATA packets with consecutive numbers and contiguous body ranges, as the shell found them in
 /// a batch.
 #[derive(Clone, Debug)]
@@ -69,6 +66,8 @@ pub struct Progress {
     pub settled: u32,
     /// Entries in the manifest so far.
     pub entries: u32,
+    /// The manifest has ended: the totals will not grow.
+    pub is_final: bool,
 }
 
 /// Where the machine is.
@@ -547,6 +546,7 @@ impl Receiver {
             body_bytes: self.body.body_end(),
             settled: self.body.entries() - self.body.unsettled(),
             entries: self.body.entries(),
+            is_final: self.end.is_some(),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Reads the manifest and the digests as they become contiguous.
 
-use super::{End, Receiver, UNSETTLED_MAX};
+use super::{End, Receiver};
 use crate::proto::error::Error;
 use crate::proto::event::{ReceivedEntry, ReceiverEvent};
-use crate::wire::{CloseCode, DigestRecord, Entry, EntryKind, ManifestRecord, RefuseCode};
+use crate::wire::{CloseCode, DigestRecord, Entry, EntryKind, ManifestRecord, RefuseCode, limits};
 
 impl Receiver {
     /// Takes in as many records as are complete, in both spaces.
@@ -23,7 +23,7 @@ impl Receiver {
         let mut ready = std::mem::take(&mut self.ready_scratch);
         ready.clear();
         ready.extend_from_slice(self.manifest.ready());
-        while self.body.unsettled() < UNSETTLED_MAX {
+        while self.body.unsettled() < limits::UNSETTLED_MAX {
             let rest = ready.get(used_total..).unwrap_or_default();
             match ManifestRecord::decode(rest) {
                 Ok(Some((record, used))) => {

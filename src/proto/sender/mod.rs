@@ -70,8 +70,9 @@ const LATENESS_MAX: Duration = Duration::from_millis(10);
 /// Manifest and digest bytes the sender holds at most before it takes no more entries.
 const STREAM_HELD_BYTES: u64 = 512 * 1_024;
 
-/// Entries that are not settled at most: bounds what both ends remember of them.
-const UNSETTLED_MAX: usize = 16_384;
+/// Entries that are not settled at most: half of what a receiver takes, so that it never stops
+/// reading before the VOID that would settle one. Each may cost the receiver a descriptor.
+const UNSETTLED_MAX: usize = limits::UNSETTLED_MAX as usize / 2;
 
 /// Where the machine is.
 #[derive(Debug, PartialEq)]
