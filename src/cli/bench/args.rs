@@ -1,6 +1,7 @@
 //! `ufx bench` as typed, and the hidden commands that its own contestants run as. Leaves the
 //! meaning of the values to `options`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -130,7 +131,10 @@ pub enum TcpEnd {
         /// What to send.
         file: PathBuf,
         /// The receiver's address.
-        host: std::net::IpAddr,
+        host: IpAddr,
+        /// Its port.
+        #[arg(default_value_t = defaults::TCP_PORT)]
+        port: u16,
     },
     /// Receives one file into DIR as NAME.
     Recv {
@@ -140,5 +144,8 @@ pub enum TcpEnd {
         dir: PathBuf,
         /// The file's name.
         name: String,
+        /// The port to listen on.
+        #[arg(default_value_t = defaults::TCP_PORT)]
+        port: u16,
     },
 }

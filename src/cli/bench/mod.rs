@@ -16,7 +16,7 @@ use super::signals::Signals;
 use crate::compare::check::{self, Measured};
 use crate::compare::contest::{self, ContestError, Contestant, Run, Sample, Setup, Wiring};
 use crate::compare::report::{Cell, LinkFigures, Machine, Report};
-use crate::compare::{defaults, lab, svg, table, tcp};
+use crate::compare::{lab, svg, table, tcp};
 use crate::io::name::RelativePath;
 use crate::io::report::Outcome;
 use args::{BenchArguments, TcpCopyArguments, TcpEnd};
@@ -212,15 +212,13 @@ fn show(report: &Report, typed: &BenchArguments, console: &Console) -> Result<()
 /// One of the hidden commands that plain TCP copies run as.
 pub fn tcp_copy(typed: &TcpCopyArguments) -> Exit {
     let done = match &typed.end {
-        TcpEnd::Send { congestion, file, host } => {
-            tcp::send(file, (*host, defaults::TCP_PORT).into(), congestion)
-                .map_err(|error| error.to_string())
+        TcpEnd::Send { congestion, file, host, port } => {
+            tcp::send(file, (*host, *port).into(), congestion).map_err(|error| error.to_string())
         }
-        TcpEnd::Recv { congestion, dir, name } => RelativePath::parse(name.as_bytes())
+        TcpEnd::Recv { congestion, dir, name, port } => RelativePath::parse(name.as_bytes())
             .map_err(|error| error.to_string())
             .and_then(|name| {
-                tcp::receive(dir, &name, defaults::TCP_PORT, congestion)
-                    .map_err(|error| error.to_string())
+                tcp::receive(dir, &name, *port, congestion).map_err(|error| error.to_string())
             }),
     };
     match done {
