@@ -16,8 +16,8 @@ use rustix::thread::{ClockId, clock_nanosleep_relative};
 pub enum Interest<'a> {
     /// Something can be received, or an error (such as an ICMP refusal) can be read.
     Read(BorrowedFd<'a>),
-    /// As `Read`, or there is room to send again.
-    ReadOrWrite(BorrowedFd<'a>),
+    /// There is room to send again.
+    Write(BorrowedFd<'a>),
 }
 
 /// Waits until one of `interests` is ready, a signal arrives, or `timeout` (nanoseconds count;
@@ -33,9 +33,7 @@ pub fn wait(
         .iter()
         .map(|interest| match *interest {
             Interest::Read(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),
-            Interest::ReadOrWrite(fd) => {
-                PollFd::from_borrowed_fd(fd, PollFlags::IN | PollFlags::OUT)
-            }
+            Interest::Write(fd) => PollFd::from_borrowed_fd(fd, PollFlags::OUT),
         })
         .collect();
     let timeout = timeout.map(timespec);

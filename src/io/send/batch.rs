@@ -13,8 +13,11 @@ use std::time::Duration;
 /// Bytes handed to the kernel at once: above this the datagrams arrive unmerged (measured).
 const BATCH_BYTES: usize = 65_493;
 
-/// How long to wait for room in the socket's queue before looking at the network again.
+/// How long to wait for room in the socket's queue at once ...
 const ROOM_WAIT: Duration = Duration::from_millis(20);
+
+/// ... and how often: what finds none for so long is lost like any packet.
+const ROOM_WAITS_MAX: u32 = 10;
 
 /// Datagrams of one size, end to end; the last may be shorter.
 #[derive(Debug)]
@@ -83,6 +86,7 @@ impl Batch {
     /// Sends everything. Where the kernel has no room the same datagrams are tried again.
     pub fn flush(&mut self, socket: &mut Socket) -> Flushed {
         let mut flushed = Flushed::default();
+        let mut waits = 0;
         let mut rest = self.bytes.get(..self.filled).unwrap_or_default();
         while !rest.is_empty() {
             match socket.send_segments(rest, self.datagram_bytes) {
@@ -95,10 +99,12 @@ impl Batch {
                     flushed.too_big = Some(self.datagram_bytes);
                     break;
                 }
+                SendOutcome::WouldBlock { .. } if waits == ROOM_WAITS_MAX => break,
                 SendOutcome::WouldBlock { sent } => {
+                    waits += 1;
                     rest = rest.get(sent * self.datagram_bytes..).unwrap_or_default();
                     let mut ready = Vec::new();
-                    let interest = [Interest::ReadOrWrite(socket.as_fd())];
+                    let interest = [Interest::Write(socket.as_fd())];
                     if wait(&interest, Some(ROOM_WAIT), &mut ready).is_err() {
                         break;
                     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::io::digest::{BlockHasher, FileHasher, ListHasher};
 use crate::io::source::{EntryKind, SourceEntry};
-use crate::wire::{Digest, DigestAlgorithm, limits};
+use crate::wire::{self, Digest, DigestAlgorithm, limits};
 
 /// One announced entry.
 #[derive(Debug)]
@@ -92,6 +92,31 @@ impl OutgoingList {
                 let end = range.end.min(body.end) - body.start;
                 (first + index as u32, start..end)
             })
+    }
+}
+
+/// What the manifest says of an entry.
+pub fn wire_entry(source: &SourceEntry) -> wire::Entry<'_> {
+    let (kind, size, target) = match &source.kind {
+        EntryKind::File { .. } => (wire::EntryKind::File, source.identity.size, &[][..]),
+        EntryKind::Directory => (wire::EntryKind::Directory, 0, &[][..]),
+        EntryKind::Link { target } => (wire::EntryKind::Symlink, 0, target.as_slice()),
+    };
+    let identity = &source.identity;
+    wire::Entry {
+        kind,
+        mode: (source.mode & 0o7777) as u16,
+        mtime_seconds: identity.modified.seconds(),
+        mtime_nanos: identity.modified.nanoseconds(),
+        size,
+        identity: wire::Identity {
+            device: identity.device,
+            inode: identity.inode,
+            ctime_seconds: identity.changed.seconds(),
+            ctime_nanos: identity.changed.nanoseconds(),
+        },
+        path: source.name.as_bytes(),
+        target,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::announce::{Announcer, Found, Nothing};
 use super::batch::{Batch, payload_slots};
 use super::outcome::{Ending, SendError};
-use super::outgoing::{Digester, OutgoingList};
+use super::outgoing::{self, Digester, OutgoingList};
 use super::{Listing, SendRequest, Stop, unpredictable};
 use crate::io::batch::ReceiveOutcome;
 use crate::io::buffer::BufferPool;
@@ -20,7 +20,10 @@ use crate::io::socket::{Socket, SocketOptions};
 use crate::io::source::{EntryKind, OpenSources, SourceEntry, SourceError, SourceFile};
 use crate::io::wait::{Doorbell, Interest, wait};
 use crate::proto::{BodyRun, Outcome, Sender, SenderConfig, SenderEvent, Time, Transmit};
-use crate::wire::{CloseCode, DigestAlgorithm, Entry, Flags, Identity, Space, VoidReason, limits};
+use crate::wire::{CloseCode, DigestAlgorithm, Flags, Space, VoidReason, limits};
+
+/// Receives before the rest of the loop has its turn, whatever floods the socket.
+const RECEIVES_PER_TURN: usize = 64;
 
 /// Runs sent before the socket is looked at for ACKs again: 16 batches of 64 KiB.
 const RUNS_PER_TURN: usize = 16;
@@ -146,7 +149,7 @@ impl Transfer<'_> {
     }
 
     fn receive(&mut self, now: Time, buffer: &mut crate::io::buffer::Buffer) {
-        loop {
+        for _ in 0..RECEIVES_PER_TURN {
             match self.socket.receive(buffer) {
                 ReceiveOutcome::Received { .. } => {
                     for datagram in buffer.datagrams() {
@@ -204,7 +207,7 @@ impl Transfer<'_> {
     }
 
     fn push_entry(&mut self, source: SourceEntry, holes: Vec<std::ops::Range<u64>>) {
-        let entry = self.sender.push_entry(&wire_entry(&source));
+        let entry = self.sender.push_entry(&outgoing::wire_entry(&source));
         if !self.request.config.dry_run {
             for hole in &holes {
                 self.sender.push_hole(hole.start, hole.end - hole.start);
@@ -471,30 +474,5 @@ impl Transfer<'_> {
         self.ending.fill(report, &stats, headers, self.request.config.digest);
         report.digest = self.digester.finish().map(|digest| digest.to_string());
         report.gso = Some(self.socket.send_offload() == crate::io::batch::Offload::Segmentation);
-    }
-}
-
-/// What the manifest says of an entry.
-fn wire_entry(source: &SourceEntry) -> Entry<'_> {
-    let (kind, size, target) = match &source.kind {
-        EntryKind::File { .. } => (crate::wire::EntryKind::File, source.identity.size, &[][..]),
-        EntryKind::Directory => (crate::wire::EntryKind::Directory, 0, &[][..]),
-        EntryKind::Link { target } => (crate::wire::EntryKind::Symlink, 0, target.as_slice()),
-    };
-    let identity = &source.identity;
-    Entry {
-        kind,
-        mode: (source.mode & 0o7777) as u16,
-        mtime_seconds: identity.modified.seconds(),
-        mtime_nanos: identity.modified.nanoseconds(),
-        size,
-        identity: Identity {
-            device: identity.device,
-            inode: identity.inode,
-            ctime_seconds: identity.changed.seconds(),
-            ctime_nanos: identity.changed.nanoseconds(),
-        },
-        path: source.name.as_bytes(),
-        target,
     }
 }
