@@ -41,6 +41,11 @@ impl RangeSet {
         self.ranges.first_key_value().map(|(&start, &end)| start..end)
     }
 
+    /// The last range.
+    pub fn last(&self) -> Option<Range<u64>> {
+        self.ranges.last_key_value().map(|(&start, &end)| start..end)
+    }
+
     /// All ranges in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.ranges.iter().map(|(&start, &end)| start..end)
@@ -58,6 +63,14 @@ impl RangeSet {
             let (&start, &end) = self.ranges.range(value..).next()?;
             Some(start..end)
         })
+    }
+
+    /// The parts of `range`, which is not empty, that are covered, in ascending order.
+    pub fn covered_parts(&self, range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let Range { start, end } = *range;
+        let first = self.first_from(start).map_or(end, |found| found.start.min(end));
+        let touched = self.ranges.range(first..end);
+        touched.map(move |(&from, &to)| from.max(start)..to.min(end))
     }
 
     /// Whether all of `range` is covered. An empty range always is.
@@ -197,6 +210,10 @@ mod tests {
                 let gaps: Vec<u64> = set.gaps(10..100).flatten().collect();
                 let model_gaps: Vec<u64> = (10..100).filter(|v| !model.contains(v)).collect();
                 prop_assert_eq!(gaps, model_gaps);
+                let parts: Vec<u64> = set.covered_parts(&(10..100)).flatten().collect();
+                let model_parts: Vec<u64> = model.range(10..100).copied().collect();
+                prop_assert_eq!(parts, model_parts);
+                prop_assert_eq!(set.last(), set.iter().last());
                 prop_assert_eq!(set.contains(&range), range.clone().all(|v| model.contains(&v)));
             }
         }

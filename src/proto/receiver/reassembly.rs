@@ -149,7 +149,7 @@ impl Reassembly {
     pub fn push_hole(&mut self, offset: u64, bytes: u64, steps: &mut Vec<Step>) -> bool {
         let entry = self.entries().wrapping_sub(1);
         let Some(slot) = self.slots.back_mut() else { return false };
-        let after = slot.holes.iter().last().map_or(0, |hole| hole.end + 1);
+        let after = slot.holes.last().map_or(0, |hole| hole.end + 1);
         let ordered = bytes > 0 && (offset >= after || slot.holes.is_empty());
         let Some(end) = offset.checked_add(bytes) else { return false };
         if !ordered || end > slot.bytes {
@@ -286,11 +286,9 @@ impl Reassembly {
         }
         let range = slot.block_range(u64::from(block));
         let start = slot.start;
-        let holes: Vec<_> = slot.holes.iter().collect();
         self.stored.remove(&range);
-        for hole in holes {
-            let hole = (start + hole.start).max(range.start)..(start + hole.end).min(range.end);
-            self.stored.insert(hole.start..hole.end.max(hole.start));
+        for hole in slot.holes.covered_parts(&(range.start - start..range.end - start)) {
+            self.stored.insert(start + hole.start..start + hole.end);
         }
         Some(epoch)
     }
@@ -441,6 +439,25 @@ mod tests {
         let mut steps = Vec::new();
         body.on_verified(0, 2, &mut steps);
         assert_eq!(steps, [Step::Commit { entry: 0 }]);
+    }
+
+    #[test]
+    fn of_a_block_that_differs_all_but_its_holes_is_wanted_again() {
+        let mut body = Reassembly::default();
+        body.push_entry(7);
+        body.push_entry(3 * BLOCK);
+        let mut steps = Vec::new();
+        // In block 0 alone, from block 0 into 1, in 1 alone, from 1 into 2, in 2 alone.
+        for start in [5, BLOCK - 5, BLOCK + 50, 2 * BLOCK - 5, 2 * BLOCK + 50] {
+            assert!(body.push_hole(start, 10, &mut steps));
+        }
+        store(&mut body, 0..7 + 3 * BLOCK);
+        body.push_digest(1, 1, 0, digest(), &mut steps);
+        assert_eq!(body.on_differs(1, 1), Some(1));
+        let (places, _) = store(&mut body, 0..7 + 3 * BLOCK);
+        let ranges = places.iter().map(|place| (place.file_offset, place.bytes));
+        let wanted = [(BLOCK + 5, 45), (BLOCK + 60, BLOCK - 65)];
+        assert_eq!(ranges.collect::<Vec<_>>(), wanted);
     }
 
     #[test]
