@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::range_set::RangeSet;
+use crate::wire::limits;
 
 /// The sending end: appended bytes, what of them is sent, lost and acknowledged.
 #[derive(Debug, Default)]
@@ -149,16 +150,21 @@ impl ReceiveStream {
     }
 
     /// Takes a chunk in; returns whether all of it is held now. The first bytes that came for
-    /// an offset are kept.
+    /// an offset are kept. Behind a gap only so many pieces are: a peer that sends single bytes
+    /// shall not cost an allocation for each. What continues the ready bytes always is taken.
     pub fn insert(&mut self, offset: u64, payload: &[u8]) -> bool {
         let end = offset + payload.len() as u64;
         if end > self.limit() {
             return false;
         }
+        let is_ahead = offset > self.frontier();
         let mut next = offset.max(self.frontier());
         while next < end {
             let (gap_end, resume) = self.gap_at(next, end);
             if gap_end > next {
+                if is_ahead && self.ahead.len() >= limits::PIECES_AHEAD_MAX {
+                    return false;
+                }
                 let bytes = payload.get((next - offset) as usize..(gap_end - offset) as usize);
                 self.ahead.insert(next, bytes.unwrap_or_default().to_vec());
             }
@@ -282,6 +288,26 @@ mod tests {
             read.extend_from_slice(stream.ready());
             prop_assert_eq!(&read[..], &source[..read.len()]);
         }
+    }
+
+    //= proto.md#limits
+    //= type=test
+    //# 4,096; a chunk that would make more is not held
+    #[test]
+    fn behind_a_gap_so_many_pieces_are_held_and_what_closes_it_always_is() {
+        let pieces = limits::PIECES_AHEAD_MAX as u64;
+        let mut stream = ReceiveStream::new(limits::STREAM_WINDOW_BYTES);
+        for piece in 1..pieces {
+            assert!(stream.insert(2 * piece, &[1]));
+        }
+        assert!(!stream.insert(3, &[2; 6]), "it would make three");
+        assert_eq!(stream.ahead.len() as u64, pieces);
+        assert!(!stream.insert(2 * pieces, &[1]));
+        assert!(stream.insert(2, &[3; 3]), "it is held already");
+        assert!(stream.insert(0, &[4; 100]));
+        assert_eq!(stream.frontier(), 101);
+        assert_eq!(stream.ready().get(..7), Some(&[4, 4, 1, 2, 1, 4, 1][..]));
+        assert!(stream.insert(2 * pieces, &[1]), "there is room again");
     }
 
     #[test]

@@ -76,6 +76,9 @@ pub const STREAM_WINDOW_BYTES: u64 = 1 << 20;
 pub const ANSWERS_OUTSTANDING_MAX: u64 = 256 << 10;
 /// Most separate stored ranges of a space that a receiver remembers.
 pub const STORED_RANGES_MAX: usize = 65_536;
+/// Most pieces of a record space that are held behind a gap: each is memory of its own. A full
+/// window of the smallest datagrams is under 900.
+pub const PIECES_AHEAD_MAX: usize = STORED_RANGES_MAX / 16;
 /// So many of the latest packet numbers a receiver remembers at least.
 pub const SEEN_NUMBERS_MIN: u64 = 65_536;
 
