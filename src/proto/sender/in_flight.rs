@@ -12,6 +12,11 @@ use crate::wire::{Ack, PacketNumber, Space, limits};
 /// Packets in one run at most: the width of its masks.
 pub const RUN_PACKETS_MAX: u64 = 64;
 
+/// A lost packet so many numbers back is forgotten though ACKs may still speak of it: three
+/// times what a receiver remembers at least ([`limits::SEEN_NUMBERS_MIN`]). A receiver whose
+/// ACKs never move their base cannot make the sender remember all.
+const REMEMBERED_NUMBERS: u64 = 200_000;
+
 /// A contiguous range of one space, as a packet or several carried it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
@@ -204,7 +209,7 @@ impl InFlight {
     /// that arrived is told, too.
     pub fn on_ack(&mut self, ack: &Ack<'_>, with_body: bool) -> Acked {
         let mut acked = Acked::default();
-        let bitmap_end = ack.base.0 + 64 * ack.bitmap.words() as u64;
+        let bitmap_end = ack.base.0.saturating_add(64 * ack.bitmap.words() as u64);
         let start = self.runs.partition_point(|run| run.end() <= ack.base.0);
         for run in self.runs.range_mut(start..) {
             if run.first.0 >= bitmap_end {
@@ -247,7 +252,8 @@ impl InFlight {
     fn forget(&mut self, base: PacketNumber) {
         while let Some(front) = self.runs.front() {
             let all_reported = front.reported == front.full_mask();
-            if !(all_reported || (front.open_mask() == 0 && front.end() <= base.0)) {
+            let is_past = front.end() <= base.0 || front.end() + REMEMBERED_NUMBERS <= self.next.0;
+            if !(all_reported || (front.open_mask() == 0 && is_past)) {
                 break;
             }
             self.runs.pop_front();
@@ -348,5 +354,75 @@ fn reported_bits(ack: &Ack<'_>, run: &Run) -> u64 {
     } else {
         let skipped = ack.base.0 - run.first.0;
         ack.bitmap.bits(0, (run.packets - skipped) as usize) << skipped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Bitmap, Limit};
+
+    /// An ACK of `base` and the 64 numbers behind it, as far as `word` says.
+    fn on_ack(in_flight: &mut InFlight, base: u64, word: u64) -> Acked {
+        let bytes = word.to_le_bytes();
+        let ack = Ack {
+            largest: PacketNumber(in_flight.next.0 - 1),
+            arrival_us: 0,
+            delay_us: 0,
+            received_packets: 0,
+            received_bytes: 0,
+            duplicates: 0,
+            drops: 0,
+            ecn_ce: 0,
+            max_number: PacketNumber(0),
+            max_manifest: 0,
+            max_digests: 0,
+            max_body: 0,
+            written: 0,
+            datagram_bytes: 1_200,
+            limit: Limit::Nothing,
+            base: PacketNumber(base),
+            bitmap: Bitmap::from_bytes(&bytes).unwrap(),
+        };
+        in_flight.on_ack(&ack, false)
+    }
+
+    fn send_and_lose(in_flight: &mut InFlight, runs: u64) {
+        for _ in 0..runs {
+            in_flight.on_sent(Time::ZERO, RUN_PACKETS_MAX, None, 0, 1_200, Mark::default());
+            in_flight.take_oldest(64, &mut Lost::default());
+        }
+    }
+
+    #[test]
+    fn an_ack_at_the_end_of_the_numbers_reports_nothing() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        in_flight.on_sent(Time::ZERO, 64, None, 0, 1_200, Mark::default());
+        let acked = on_ack(&mut in_flight, u64::MAX - 63, u64::MAX);
+        assert_eq!((acked.packets, in_flight.open_packets()), (0, 64));
+    }
+
+    #[test]
+    fn what_was_lost_long_ago_is_forgotten_though_the_base_of_acks_stays() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        let runs = REMEMBERED_NUMBERS / RUN_PACKETS_MAX;
+        send_and_lose(&mut in_flight, runs);
+        on_ack(&mut in_flight, 0, 0);
+        assert_eq!(in_flight.runs.len() as u64, runs, "a late report may come");
+        send_and_lose(&mut in_flight, 10);
+        on_ack(&mut in_flight, 0, 0);
+        assert_eq!(in_flight.runs.len() as u64, runs);
+        assert_eq!(on_ack(&mut in_flight, 0, u64::MAX).packets, 0);
+    }
+
+    #[test]
+    fn what_is_open_is_not_forgotten_however_old() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        in_flight.on_sent(Time::ZERO, 1, None, 0, 1_200, Mark::default());
+        for _ in 0..2 * REMEMBERED_NUMBERS / RUN_PACKETS_MAX {
+            in_flight.on_sent(Time::ZERO, RUN_PACKETS_MAX, None, 0, 1_200, Mark::default());
+        }
+        on_ack(&mut in_flight, 0, 0);
+        assert_eq!(on_ack(&mut in_flight, 0, 1).packets, 1);
     }
 }

@@ -323,6 +323,10 @@ impl Sender {
 
     /// Ends the transfer; the receiver is told why.
     pub fn cancel(&mut self, code: CloseCode) {
+        // What ended it first is what the receiver is told: after `done`, too.
+        if self.is_over() {
+            return;
+        }
         self.end(Error::Cancelled { code });
         self.state = match self.state {
             _ if self.sealer.connection == 0 => State::Closed,
@@ -620,5 +624,33 @@ impl Sender {
             State::Closing { .. } => Some(now),
             State::Closed => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_that_is_over_is_not_cancelled() {
+        for code in [CloseCode::Done, CloseCode::Protocol] {
+            let mut sender = Sender::new(Time::ZERO, SenderConfig::default(), [7; 32]);
+            sender.sealer.connection = 1;
+            sender.state = State::Closing { left: 1, code };
+            sender.cancel(CloseCode::Cancelled);
+            assert!(matches!(sender.state, State::Closing { left: 1, code: told } if told == code));
+            assert_eq!(sender.poll_event(), None);
+        }
+    }
+
+    #[test]
+    fn a_transfer_that_runs_is_cancelled_once() {
+        let mut sender = Sender::new(Time::ZERO, SenderConfig::default(), [7; 32]);
+        sender.sealer.connection = 1;
+        sender.cancel(CloseCode::Cancelled);
+        sender.cancel(CloseCode::Internal);
+        let error = Error::Cancelled { code: CloseCode::Cancelled };
+        assert_eq!(sender.poll_event(), Some(SenderEvent::Closed(error)));
+        assert_eq!(sender.poll_event(), None);
     }
 }
