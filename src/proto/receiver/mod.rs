@@ -342,6 +342,8 @@ impl Receiver {
             self.answers.raise_limit(probe.answers + limits::ANSWERS_OUTSTANDING_MAX);
             self.answers_backoff = 0;
             self.answers_sent_at = (!self.answers.is_acknowledged()).then_some(now);
+            // Entries may have waited for this, see `may_take_entry`.
+            self.check_settled();
         }
         if matches!(self.state, State::Lingering { .. }) && self.answers.is_acknowledged() {
             self.finished();
@@ -499,6 +501,12 @@ impl Receiver {
             let record = committed_record(self.dry_run, first_entry, entries);
             push_answer(&mut self.answers, &record);
         }
+    }
+
+    /// Whether another entry may be read: one whose sender acknowledges no answers would have
+    /// them pile up without bound.
+    fn may_take_entry(&self) -> bool {
+        self.answers.held_bytes() <= limits::ANSWERS_OUTSTANDING_MAX
     }
 
     /// Tells the shell once everything is settled and what was announced arrived undamaged.

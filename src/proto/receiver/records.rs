@@ -23,7 +23,7 @@ impl Receiver {
         let mut ready = std::mem::take(&mut self.ready_scratch);
         ready.clear();
         ready.extend_from_slice(self.manifest.ready());
-        while self.body.unsettled() < limits::UNSETTLED_MAX {
+        while self.body.unsettled() < limits::UNSETTLED_MAX && self.may_take_entry() {
             let rest = ready.get(used_total..).unwrap_or_default();
             match ManifestRecord::decode(rest) {
                 Ok(Some((record, used))) => {
@@ -166,7 +166,8 @@ mod tests {
     use super::*;
     use crate::proto::{Accepted, ReceiverConfig, Time};
     use crate::wire::{
-        Data, DigestAlgorithm, Flags, Frame, Greeting, Mode, Opener, Packet, PacketNumber, Space,
+        Data, DigestAlgorithm, Flags, Frame, Greeting, Mode, Opener, Packet, PacketNumber, Probe,
+        Space,
     };
 
     const GREETING: Greeting = Greeting {
@@ -245,5 +246,41 @@ mod tests {
         }
         assert_eq!(receiver.poll_transmit(Time::ZERO), None);
         assert!(receiver.is_closed());
+    }
+
+    fn handle(receiver: &mut Receiver, number: u64, frame: Frame<'_>) {
+        let packet = Packet {
+            connection: 1,
+            number: PacketNumber(number),
+            flags: Flags::default(),
+            frame,
+            datagram_bytes: 1_200,
+        };
+        receiver.handle_packet(Time::ZERO, &packet);
+    }
+
+    #[test]
+    fn no_entry_is_read_while_answers_pile_up_and_acknowledging_them_goes_on() {
+        let mut receiver = dry_run();
+        let mut records = Vec::new();
+        FILE.encode(&mut records);
+        let text = "x".repeat(limits::TEXT_BYTES_MAX);
+        let mut number = 0;
+        while receiver.progress().entries == number {
+            let offset = u64::from(number) * records.len() as u64;
+            let data = Data { space: Space::Manifest, offset, payload: &records };
+            number += 1;
+            handle(&mut receiver, u64::from(number), Frame::Data(data));
+            receiver.entry_refused(number - 1, RefuseCode::Space, &text);
+        }
+        let read = receiver.progress().entries;
+        let held = receiver.answers.held_bytes();
+        assert!(held > limits::ANSWERS_OUTSTANDING_MAX);
+        assert!(held < limits::ANSWERS_OUTSTANDING_MAX + 1_000, "{held}");
+        while receiver.poll_transmit(Time::ZERO).is_some() {}
+        let answers = receiver.answers.next_offset();
+        let probe = Probe { srtt_us: 0, window_packets: 1, answers, datagram_bytes: 1_200 };
+        handle(&mut receiver, u64::from(number) + 1, Frame::Probe(probe));
+        assert_eq!(receiver.progress().entries, read + 1);
     }
 }
