@@ -72,7 +72,7 @@ fn few_packets_go_back() {
 
 //= proto.md#end
 //= type=test
-//# After a stall of its own of more than a second, a peer probes before it
+//# After a stall of its own of more than two seconds, a peer probes before it
 //# judges.
 #[test]
 fn a_process_that_was_stopped_for_longer_than_the_timeout_goes_on() {
