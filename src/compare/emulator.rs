@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::packet::{self, Transport};
 use super::port::Port;
@@ -58,6 +59,9 @@ pub struct Tally {
     pub marked_at: Option<Time>,
     /// How late packets were handed over.
     pub lateness: Lateness,
+    /// Processor time of the emulator. Much of the kernel's work for the hosts is in it: what a
+    /// packet causes where it arrives is done by who hands it over.
+    pub cpu: Duration,
 }
 
 /// What one direction of a link did.
@@ -244,6 +248,7 @@ impl Wires {
             backward: tally(self.backward, drops[1]),
             marked_at: self.marked_at,
             lateness: self.lateness,
+            cpu: thread_cpu(),
         }
     }
 }
@@ -310,6 +315,12 @@ impl Way {
         }
         BATCH_PACKETS
     }
+}
+
+/// Processor time of the calling thread.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn write(port: &Port, bytes: &[u8], delivery: &Delivery<Slot>) -> Result<(), Errno> {

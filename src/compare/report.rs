@@ -159,6 +159,8 @@ pub struct Cell {
     pub sender_cpu_per_gb: Option<f64>,
     /// The same of the receiver.
     pub receiver_cpu_per_gb: Option<f64>,
+    /// The same of the emulated link, in which much of the kernel's work for TCP is done.
+    pub link_cpu_per_gb: Option<f64>,
     /// Most memory resident in the sender, in bytes.
     pub sender_resident_bytes: Option<f64>,
     /// The same of the receiver.
@@ -192,9 +194,8 @@ impl Cell {
         let median = |figure: &dyn Fn(&Run) -> Option<f64>| {
             Spread::of(finished.iter().filter_map(|run| figure(run))).map(|spread| spread.median)
         };
-        let cpu = |end: &ProcessEnd| {
-            (end.user + end.system).as_secs_f64() / (file_bytes.max(1) as f64 / 1e9)
-        };
+        let gigabytes = file_bytes.max(1) as f64 / 1e9;
+        let cpu = |end: &ProcessEnd| (end.user + end.system).as_secs_f64() / gigabytes;
         let queue_max =
             |run: &&Run| Some(run.tally.as_ref()?.forward.link.queue_delay_max.as_secs_f64());
         let lateness = |run: &Run| Some(run.tally.as_ref()?.lateness.quantile(0.5).as_secs_f64());
@@ -210,6 +211,7 @@ impl Cell {
             arrived: Spread::of(timed_out.iter().filter_map(|run| run.arrived_rate())),
             sender_cpu_per_gb: median(&|run| Some(cpu(&run.sender))),
             receiver_cpu_per_gb: median(&|run| Some(cpu(&run.receiver))),
+            link_cpu_per_gb: median(&|run| Some(run.tally.as_ref()?.cpu.as_secs_f64() / gigabytes)),
             sender_resident_bytes: median(&|run| Some(run.sender.resident_bytes_max as f64)),
             receiver_resident_bytes: median(&|run| Some(run.receiver.resident_bytes_max as f64)),
             wire_ratio: median(&|run| run.wire_ratio(file_bytes)),

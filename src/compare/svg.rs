@@ -29,7 +29,8 @@ const COLOURS: [(&str, &str); 7] = [
     ("#8c1d18", "#ff8a80"),
 ];
 
-/// Draws the report; a native one has a single point for each contestant.
+/// Draws the report; a native one has a single point for each contestant. Points are hollow where
+/// no run finished: they show what had arrived.
 pub fn chart(report: &Report) -> String {
     let panels = panels(report);
     let height = PANEL_HEIGHT * panels.len() as f64 + 24.0;
@@ -50,14 +51,16 @@ pub fn chart(report: &Report) -> String {
         svg.push_str("</g>\n");
     }
     let machine = &report.machine;
+    let is_open = report.cells.iter().any(|cell| cell.goodput.is_none());
     let note = format!(
-        "ufx {}, Linux {}, {} processors; one file of {} MB in memory, median of {} runs; {}",
+        "ufx {}, Linux {}, {} processors; {} MB in memory, median of {}; {}{}",
         report.version,
         machine.kernel,
         machine.processors,
         round(report.file_bytes as f64 / 1e6),
         report.runs,
         report.devices,
+        if is_open { "; hollow: did not finish, what had arrived" } else { "" },
     );
     let _ = writeln!(
         svg,
@@ -71,11 +74,11 @@ pub fn chart(report: &Report) -> String {
 fn style() -> String {
     let mut style = String::from(
         "<style>\n\
-         .ground { fill: #ffffff } text { fill: #1f2328 } .quiet { fill: #59636e }\n\
+         .ground, circle.open { fill: #ffffff } text { fill: #1f2328 } .quiet { fill: #59636e }\n\
          .grid { stroke: #d1d9e0 } .axis { stroke: #59636e }\n",
     );
     let mut dark = String::from(
-        ".ground { fill: #0d1117 } text { fill: #f0f6fc } .quiet { fill: #9198a1 }\n\
+        ".ground, circle.open { fill: #0d1117 } text { fill: #f0f6fc } .quiet { fill: #9198a1 }\n\
          .grid { stroke: #3d444d } .axis { stroke: #9198a1 }\n",
     );
     for (number, (light_colour, dark_colour)) in COLOURS.iter().enumerate() {
@@ -83,7 +86,8 @@ fn style() -> String {
             let _ = writeln!(
                 rules,
                 ".line{number} {{ stroke: {colour}; fill: none }} \
-                 .point{number} {{ fill: {colour} }} text.name{number} {{ fill: {colour} }}"
+                 .point{number} {{ fill: {colour}; stroke: {colour} }} \
+                 text.name{number} {{ fill: {colour} }}"
             );
         }
     }
@@ -213,21 +217,24 @@ fn lines(cells: &[&Cell], names: &[&str], scale: &Scale) -> String {
     for (number, &name) in names.iter().enumerate() {
         let class = number % COLOURS.len();
         let own = cells.iter().filter(|cell| cell.contestant == name);
-        let points: Vec<(f64, f64)> =
-            own.map(|cell| (scale.x(cell.link.loss), scale.y(figure(cell)))).collect();
-        let Some(&(_, last)) = points.last() else { continue };
+        let points: Vec<(f64, f64, bool)> = own
+            .map(|cell| (scale.x(cell.link.loss), scale.y(figure(cell)), cell.goodput.is_some()))
+            .collect();
+        let Some(&(_, last, _)) = points.last() else { continue };
         ends.push((last, class, name));
-        let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        let path: Vec<String> = points.iter().map(|(x, y, _)| format!("{x:.1},{y:.1}")).collect();
         let width = if name.starts_with("ufx") { 3 } else { 2 };
         let _ = writeln!(
             svg,
             "<polyline class=\"line{class}\" stroke-width=\"{width}\" points=\"{}\"/>",
             path.join(" ")
         );
-        for (x, y) in points {
+        for (x, y, finished) in points {
+            let open = if finished { "" } else { " open" };
             let _ = writeln!(
                 svg,
-                "<circle class=\"point{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>"
+                "<circle class=\"point{class}{open}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" \
+                 stroke-width=\"2\"/>"
             );
         }
     }
@@ -280,6 +287,7 @@ mod tests {
         ]));
         assert_eq!(svg.matches("<polyline").count(), 2);
         assert_eq!(svg.matches("<circle").count(), 4);
+        assert_eq!(svg.matches(" open\"").count(), 1, "what did not finish is hollow");
         assert!(svg.contains(">a&lt;b</text>") && svg.contains(">ufx</text>"), "{svg}");
         assert!(svg.contains("prefers-color-scheme: dark"));
     }

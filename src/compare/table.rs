@@ -3,8 +3,17 @@
 use super::report::{Cell, LinkFigures, Report, Spread, round};
 
 /// The heads of the columns.
-const HEADS: [&str; 8] =
-    ["", "goodput Mbit/s", "CPU s/GB send", "recv", "wire/file", "resent", "queue", "last 5 %"];
+const HEADS: [&str; 9] = [
+    "",
+    "goodput Mbit/s",
+    "CPU s/GB send",
+    "recv",
+    "link",
+    "wire/file",
+    "resent",
+    "queue",
+    "last 5 %",
+];
 
 /// The whole text: what was done, a block for each link, the verdict.
 pub fn table(report: &Report) -> String {
@@ -40,13 +49,13 @@ fn preamble(report: &Report) -> Vec<String> {
         true => "packets cross one by one, without offloads, for all contestants",
         false => "with all of the kernel's offloads",
     };
-    vec![
+    let mut lines = vec![
         format!(
             "ufx {}, Linux {}, {} processors ({})",
             report.version, machine.kernel, machine.processors, machine.processor
         ),
         format!(
-            "One file of {} MB in {}, {} runs each in turns, seed {}; {}; {crossing}.",
+            "One file of {} MB in {}, runs of each: {}, in turns, seed {}; {}; {crossing}.",
             round(report.file_bytes as f64 / 1e6),
             report.files,
             report.runs,
@@ -58,9 +67,17 @@ fn preamble(report: &Report) -> Vec<String> {
             machine.tcp_rmem, machine.tcp_wmem
         ),
         "Goodput is from the sender's start to its exit: median [least-most].".to_owned(),
-        checks(report),
-        String::new(),
-    ]
+    ];
+    if report.packets_one_by_one {
+        lines.push(
+            "CPU \"link\" is the emulator's, with the kernel's work on each arrival, such as TCP \
+             sending on an ACK: compare CPU with --native."
+                .to_owned(),
+        );
+        lines.push(checks(report));
+    }
+    lines.push(String::new());
+    lines
 }
 
 /// What the emulated links were found to do.
@@ -120,6 +137,7 @@ fn row(cell: &Cell) -> Vec<String> {
         goodput(cell),
         figure(cell.sender_cpu_per_gb, &significant),
         figure(cell.receiver_cpu_per_gb, &significant),
+        figure(cell.link_cpu_per_gb, &significant),
         figure(cell.wire_ratio, &|ratio| format!("{ratio:.3}")),
         figure(cell.resent_share, &|share| format!("{} %", significant(share * 100.0))),
         figure(cell.queue_delay_seconds, &milliseconds),
@@ -196,7 +214,7 @@ pub fn csv(report: &Report) -> String {
     let mut lines = vec![
         "rate_bits_per_second,rtt_seconds,loss,burst_packets,queue_bytes,contestant,finished,\
          timed_out,failed,goodput_median,goodput_min,goodput_max,arrived_median,\
-         sender_cpu_per_gb,receiver_cpu_per_gb,wire_ratio,back_packets_per_mb,resent_share,\
+         sender_cpu_per_gb,receiver_cpu_per_gb,link_cpu_per_gb,wire_ratio,back_packets_per_mb,resent_share,\
          queue_delay_seconds,tail_seconds,verified"
             .to_owned(),
     ];
@@ -221,6 +239,7 @@ pub fn csv(report: &Report) -> String {
                 text(cell.arrived.map(|spread| spread.median)),
                 text(cell.sender_cpu_per_gb),
                 text(cell.receiver_cpu_per_gb),
+                text(cell.link_cpu_per_gb),
                 text(cell.wire_ratio),
                 text(cell.back_packets_per_mb),
                 text(cell.resent_share),
@@ -269,7 +288,7 @@ mod tests {
     fn every_line_of_csv_has_as_many_fields_as_the_head() {
         let text = csv(&report(vec![cell("a", 0.0, Some(1.0)), cell("b", 0.0, None)]));
         let fields: Vec<usize> = text.lines().map(|line| line.split(',').count()).collect();
-        assert_eq!(fields, [21; 3]);
+        assert_eq!(fields, [22; 3]);
         assert_eq!(quoted("a,\"b"), "\"a,\"\"b\"");
     }
 }
