@@ -214,8 +214,8 @@ pub fn csv(report: &Report) -> String {
     let mut lines = vec![
         "rate_bits_per_second,rtt_seconds,loss,burst_packets,queue_bytes,contestant,finished,\
          timed_out,failed,goodput_median,goodput_min,goodput_max,arrived_median,\
-         sender_cpu_per_gb,receiver_cpu_per_gb,link_cpu_per_gb,wire_ratio,back_packets_per_mb,resent_share,\
-         queue_delay_seconds,tail_seconds,verified"
+         sender_cpu_per_gb,receiver_cpu_per_gb,link_cpu_per_gb,wire_ratio,\
+         back_packets_per_mb,resent_share,queue_delay_seconds,tail_seconds,verified"
             .to_owned(),
     ];
     for cell in &report.cells {
