@@ -16,6 +16,10 @@ const BURST_DATAGRAMS_MAX: u64 = 44;
 /// What a timer of the host may be late; so much may leave at once after a late wake-up.
 const LATENESS: Duration = Duration::from_micros(500);
 
+/// ... but no more than this, whatever rate a receiver's acknowledgements make us believe in:
+/// 500 us at 100 Gbit/s, and two first flights of the largest datagrams.
+const LATE_BYTES_MAX: u64 = 8 << 20;
+
 /// The token bucket.
 #[derive(Debug)]
 pub struct Pacer {
@@ -81,7 +85,7 @@ impl Pacer {
         self.tokens += i128::from(self.rate) * elapsed.as_nanos() as i128;
         // Being late for a wake-up costs no rate: the bucket holds what a timer may be late,
         // within the bound of the receiver's socket.
-        let late = bytes_in(self.rate, LATENESS).min(self.burst_bytes_bound);
+        let late = bytes_in(self.rate, LATENESS).min(LATE_BYTES_MAX).min(self.burst_bytes_bound);
         self.tokens = self.tokens.min(i128::from(late) * NANOS);
     }
 }
@@ -138,5 +142,18 @@ mod tests {
         assert_eq!(pacer.ready_at(late), Ok(()));
         pacer.on_sent(20_000);
         assert_eq!(pacer.ready_at(late), Ok(()), "20 kB were owed by the clock");
+    }
+
+    #[test]
+    fn a_rate_beyond_belief_does_not_leave_in_one_moment() {
+        let mut pacer = Pacer::new(Time::ZERO);
+        pacer.set_rate(Time::ZERO, u64::MAX / 2, 1_472);
+        let now = Time::ZERO + Duration::from_secs(1);
+        let mut sent = 0;
+        while pacer.ready_at(now) == Ok(()) {
+            pacer.on_sent(pacer.burst_bytes());
+            sent += pacer.burst_bytes();
+        }
+        assert!((8 << 20..9 << 20).contains(&sent), "{sent} bytes at once");
     }
 }
