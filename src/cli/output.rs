@@ -137,10 +137,12 @@ impl Console {
 fn closing_lines(report: &Report, verbosity: Verbosity) -> Vec<String> {
     let mut lines = Vec::new();
     if verbosity >= Verbosity::Normal {
-        push_names(&mut lines, "skipped ", &report.skipped, verbosity);
+        let skipped = (&report.skipped[..], report.skipped_total);
+        push_names(&mut lines, "skipped ", skipped, verbosity);
+        push_names(&mut lines, "note: ", (&report.notes, report.notes_total), verbosity);
     }
-    push_names(&mut lines, "", &report.failed, verbosity);
-    let moved = report.files > 0 || report.error.is_none();
+    push_names(&mut lines, "", (&report.failed, report.failed_total), verbosity);
+    let moved = report.files + report.directories > 0 || report.error.is_none();
     if moved && verbosity >= Verbosity::Normal {
         lines.push(summary(report));
     }
@@ -148,15 +150,21 @@ fn closing_lines(report: &Report, verbosity: Verbosity) -> Vec<String> {
     lines
 }
 
-fn push_names(lines: &mut Vec<String>, what: &str, names: &[Named], verbosity: Verbosity) {
+fn push_names(
+    lines: &mut Vec<String>,
+    what: &str,
+    (names, total): (&[Named], u64),
+    verbosity: Verbosity,
+) {
     let limit = if verbosity >= Verbosity::Verbose { usize::MAX } else { NAMES_SHOWN_MAX };
     for named in names.iter().take(limit) {
         let path = escape_name(named.path.as_bytes());
         lines.push(format!("ufx: {what}{path}: {}", named.reason));
     }
-    let rest = names.len().saturating_sub(limit);
+    let rest = total.saturating_sub(names.len().min(limit) as u64);
     if rest > 0 {
-        lines.push(format!("ufx: {what}{rest} more (-v or --json names them all)"));
+        let advice = if names.len() > limit { " (-v or --json names more)" } else { "" };
+        lines.push(format!("ufx: {what}{rest} more{advice}"));
     }
 }
 
@@ -166,7 +174,7 @@ fn unexplained(report: &Report) -> Option<String> {
         Outcome::Committed | Outcome::Listed => None,
         Outcome::Interrupted => Some("interrupted (run the same command again to go on)".into()),
         Outcome::Terminated => Some("terminated (run the same command again to go on)".into()),
-        _ => Some(format!("{} not committed", count(report.failed.len() as u64, "file"))),
+        _ => Some(format!("{} not committed", count(report.failed_total, "file"))),
     }
 }
 
@@ -178,7 +186,12 @@ pub fn summary(report: &Report) -> String {
         (Operation::Send, _) => "sent ".to_owned(),
         (Operation::Recv, _) => "received ".to_owned(),
     };
-    text += &format!("{}, {}", count(report.files, "file"), bytes(report.bytes));
+    text += &count(report.files, "file");
+    if report.directories > 0 {
+        let noun = if report.directories == 1 { "directory" } else { "directories" };
+        text += &format!(", {} {noun}", report.directories);
+    }
+    text += &format!(", {}", bytes(report.bytes));
     if let (Operation::Recv, Some(peer)) = (report.op, &report.peer) {
         // A receiver has many peers; a sender knows its one.
         text += &format!(" from {peer}");
@@ -190,8 +203,8 @@ pub fn summary(report: &Report) -> String {
     }
     for (number, what) in [
         (report.already_there, "already there"),
-        (report.skipped.len() as u64, "skipped"),
-        (report.failed.len() as u64, "failed"),
+        (report.skipped_total, "skipped"),
+        (report.failed_total, "failed"),
     ] {
         if number > 0 {
             text += &format!(", {number} {what}");
@@ -203,7 +216,12 @@ pub fn summary(report: &Report) -> String {
     if let (Some(headers), Some(acks), true) =
         (report.overhead.header_bytes, report.overhead.ack_bytes, report.bytes > 0)
     {
-        let (headers, acks) = (percent(headers, report.bytes), percent(acks, report.bytes));
+        // Of a few bytes, a share would say nothing but that packets have headers.
+        let share = |part| match headers <= report.bytes {
+            true => percent(part, report.bytes),
+            false => bytes(part),
+        };
+        let (headers, acks) = (share(headers), share(acks));
         text += &format!(", overhead {headers} headers + {acks} ACKs");
     }
     if let Some(limit) = report.limited_by {
@@ -471,6 +489,7 @@ mod tests {
         report.peer = Some("10.0.0.7:4242".into());
         let named = Named { path: b"x".as_slice().into(), reason: "is a socket".into() };
         report.skipped = vec![named.clone(), named];
+        report.skipped_total = 2;
         assert_eq!(
             summary(&report),
             "received 1 file, 1.07 GB from 10.0.0.7:4242 in 1.2 s (7.1 Gbit/s), \
@@ -482,11 +501,26 @@ mod tests {
     }
 
     #[test]
+    fn directories_are_no_files_and_the_overhead_of_a_few_bytes_is_no_share() {
+        let mut report = finished(Operation::Send);
+        report.bytes = 5;
+        report.directories = 2;
+        report.set_seconds(0.01);
+        report.overhead = Overhead { header_bytes: Some(3_000), ack_bytes: Some(300) };
+        assert_eq!(
+            summary(&report),
+            "sent 12 files, 2 directories, 5 B in 10 ms (4 kbit/s), \
+             overhead 3 kB headers + 300 B ACKs"
+        );
+    }
+
+    #[test]
     fn a_report_that_failed_without_words_gets_some() {
         let mut report = finished(Operation::Send);
         assert_eq!(unexplained(&report), None);
         report.result = Outcome::Partial;
         report.failed = vec![Named { path: b"x".as_slice().into(), reason: "exists".into() }];
+        report.failed_total = 1;
         assert_eq!(unexplained(&report).as_deref(), Some("1 file not committed"));
     }
 
@@ -499,6 +533,7 @@ mod tests {
         let mut report = finished(Operation::Send);
         report.skipped = vec![named(b"pipe", "is no regular file")];
         report.failed = vec![named(b"a\x1bb", "exists already")];
+        (report.skipped_total, report.failed_total) = (1, 1);
         report.result = Outcome::Partial;
         report.error = unexplained(&report);
         let normal = [
@@ -523,10 +558,12 @@ mod tests {
     fn a_long_list_of_names_is_cut_unless_all_is_wanted() {
         let mut report = finished(Operation::Send);
         report.skipped = vec![named(b"x", "is a socket"); NAMES_SHOWN_MAX + 5];
+        report.skipped_total = 1_000_000;
         let lines = closing_lines(&report, Verbosity::Normal);
         assert_eq!(lines.len(), NAMES_SHOWN_MAX + 2);
-        assert_eq!(lines[NAMES_SHOWN_MAX], "ufx: skipped 5 more (-v or --json names them all)");
+        assert_eq!(lines[NAMES_SHOWN_MAX], "ufx: skipped 999980 more (-v or --json names more)");
         let lines = closing_lines(&report, Verbosity::Verbose);
-        assert_eq!(lines.len(), NAMES_SHOWN_MAX + 5 + 1);
+        assert_eq!(lines.len(), NAMES_SHOWN_MAX + 5 + 2);
+        assert_eq!(lines[NAMES_SHOWN_MAX + 5], "ufx: skipped 999975 more");
     }
 }

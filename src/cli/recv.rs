@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::args::RecvArguments;
 use super::exit::{Exit, Failure};
 use super::options::{self, RecvOptions};
@@ -68,8 +70,9 @@ impl Watcher for Watch<'_> {
     fn listening(&mut self, address: SocketAddr, receive_buffer_bytes: usize) {
         let dir = output::escape_name(self.options.dir.as_os_str().as_encoded_bytes());
         self.console.say(&format!(
-            "receiving into {dir} on port {}/udp, open to local networks",
-            address.port()
+            "receiving into {dir} on port {}/udp, open to {}",
+            address.port(),
+            open_to(&self.options.allow)
         ));
         self.console.detail(&format!(
             "listening on {address}, the kernel granted {} of socket buffer",
@@ -89,6 +92,17 @@ impl Watcher for Watch<'_> {
         let failure = result.err().map(|error| failure(&error, &report, self.signals));
         self.last_exit = self.console.finish(report, failure.as_ref());
     }
+}
+
+/// Who may send, in words.
+fn open_to(allowed: &[IpNet]) -> String {
+    let is_any = |network: &IpNet| network.prefix_len() == 0;
+    if allowed.iter().filter(|network| is_any(network)).count() == 2 {
+        return "everybody".to_owned();
+    }
+    let mut text = "local networks".to_owned();
+    allowed.iter().for_each(|network| text += &format!(", {network}"));
+    text
 }
 
 fn failure(error: &RecvError, report: &Report, signals: &Signals) -> Failure {

@@ -105,6 +105,14 @@ pub(super) fn may_have_holes(stat: &Stat) -> bool {
 /// setuid, setgid and sticky.
 pub const SPECIAL_BITS: u32 = 0o7000;
 
+/// Those of setuid, setgid and sticky that `mode` has, in words; none if it has none.
+pub fn special_bits(mode: u32) -> Option<String> {
+    let bits = [(0o4000, "setuid"), (0o2000, "setgid"), (0o1000, "sticky")];
+    let there = bits.iter().filter(|(bit, _)| mode & bit != 0).map(|(_, word)| *word);
+    let words: Vec<&str> = there.collect();
+    (!words.is_empty()).then(|| words.join(" and "))
+}
+
 /// What a receiver makes of the modes that a sender names.
 #[derive(Clone, Copy, Debug)]
 pub struct ModePolicy {
@@ -159,6 +167,19 @@ mod tests {
         assert_eq!(plain.apply(0o107_777), 0o755);
         let keeping = ModePolicy { umask: 0o027, keep_special_bits: true };
         assert_eq!(keeping.apply(0o4777), 0o4750);
+    }
+
+    #[test]
+    fn special_bits_have_words() {
+        let table = [
+            (0o755, None),
+            (0o4755, Some("setuid")),
+            (0o3775, Some("setgid and sticky")),
+            (0o7000, Some("setuid and setgid and sticky")),
+        ];
+        for (mode, words) in table {
+            assert_eq!(special_bits(mode).as_deref(), words, "{mode:o}");
+        }
     }
 
     #[test]

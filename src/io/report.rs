@@ -1,9 +1,6 @@
 //! What is known about a run: live, as [`Counters`] that progress is drawn from, and at its end,
 //! as one [`Report`]. Leaves printing, words for people and exit codes to the command line.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use serde::{Serialize, Serializer};
@@ -43,8 +40,10 @@ pub struct Report {
     pub exit: u8,
     /// The error line that was shown, without its `ufx: `; null after success.
     pub error: Option<String>,
-    /// Files (and links, and directories) that were committed by this run.
+    /// Files and links that were committed by this run.
     pub files: u64,
+    /// Directories that were made by this run.
+    pub directories: u64,
     /// Bytes of file bodies that were committed by this run.
     pub bytes: u64,
     /// From the first packet to the end, in seconds.
@@ -67,12 +66,22 @@ pub struct Report {
     pub digest: Option<String>,
     /// What the files were checked by; null where nothing was committed.
     pub verified: Option<Verified>,
-    /// Files that needed no sending: equal in size and time.
+    /// Files and links that needed no sending: equal in size and time.
     pub already_there: u64,
-    /// Files that were not committed, and why.
+    /// What was not committed, and why: the first [`NAMED_MAX`].
     pub failed: Vec<Named>,
-    /// What was left out on purpose (special files, links that leave the tree), and why.
+    /// How many were not committed.
+    pub failed_total: u64,
+    /// What was left out on purpose (special files, links that leave the tree), and why: the
+    /// first [`NAMED_MAX`].
     pub skipped: Vec<Named>,
+    /// How many were left out.
+    pub skipped_total: u64,
+    /// What became otherwise than its source is, though it counts as done (a setuid bit dropped,
+    /// a directory's time not set), and how: the first [`NAMED_MAX`].
+    pub notes: Vec<Named>,
+    /// How many of these there are.
+    pub notes_total: u64,
     /// Bytes that were spent beside the payload.
     pub overhead: Overhead,
     /// What held the transfer back most of the time.
@@ -89,6 +98,7 @@ impl Report {
             exit: 1,
             error: None,
             files: 0,
+            directories: 0,
             bytes: 0,
             seconds: 0.0,
             bytes_per_second: 0,
@@ -102,7 +112,11 @@ impl Report {
             verified: None,
             already_there: 0,
             failed: Vec::new(),
+            failed_total: 0,
             skipped: Vec::new(),
+            skipped_total: 0,
+            notes: Vec::new(),
+            notes_total: 0,
             overhead: Overhead::default(),
             limited_by: None,
         }
@@ -184,7 +198,8 @@ pub enum Verified {
 /// Bytes that crossed the network beside file bodies. Null where this end does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Overhead {
-    /// IP, UDP and ufx headers of the data direction.
+    /// IP, UDP and ufx headers of the data direction, records, and packets that carry nothing
+    /// else. The filling of packets that try larger sizes is not counted.
     pub header_bytes: Option<u64>,
     /// Whole ACK packets, their IP and UDP headers included.
     pub ack_bytes: Option<u64>,
@@ -210,10 +225,40 @@ pub enum Limit {
     SenderOrNetwork,
 }
 
+/// What is named one by one of each kind; more are only counted.
+pub const NAMED_MAX: usize = 10_000;
+
+/// Names as they come up during a run: the first [`NAMED_MAX`], and how many there are.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    first: Vec<Named>,
+    total: u64,
+}
+
+impl Names {
+    /// One more. `path` is as the receiver has it, relative to its directory.
+    pub fn push(&mut self, path: &[u8], reason: impl Into<String>) {
+        self.total += 1;
+        if self.first.len() < NAMED_MAX {
+            self.first.push(Named { path: PathText::from(path), reason: reason.into() });
+        }
+    }
+
+    /// How many there are, named or not.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The names and their number, for the report.
+    pub fn take(&mut self) -> (Vec<Named>, u64) {
+        (std::mem::take(&mut self.first), self.total)
+    }
+}
+
 /// A path and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Named {
-    /// Which file.
+    /// Which file, as the receiver has it: relative to its directory, at both ends.
     pub path: PathText,
     /// Why, in a few words. May come from the other side.
     pub reason: String,
@@ -256,18 +301,6 @@ impl From<&[u8]> for PathText {
     }
 }
 
-impl From<&OsStr> for PathText {
-    fn from(name: &OsStr) -> PathText {
-        PathText(name.as_bytes().to_vec())
-    }
-}
-
-impl From<&Path> for PathText {
-    fn from(path: &Path) -> PathText {
-        PathText::from(path.as_os_str())
-    }
-}
-
 impl Serialize for PathText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.escaped())
@@ -293,6 +326,7 @@ mod tests {
             "exit",
             "error",
             "files",
+            "directories",
             "bytes",
             "seconds",
             "bytes_per_second",
@@ -306,7 +340,11 @@ mod tests {
             "verified",
             "already_there",
             "failed",
+            "failed_total",
             "skipped",
+            "skipped_total",
+            "notes",
+            "notes_total",
             "overhead",
             "limited_by",
         ];

@@ -117,11 +117,14 @@ impl Directories {
     }
 
     /// Gives all directories their final modes and times, the deepest ones first: a parent may
-    /// lose the permission to be searched. Returns what went wrong, and does the rest.
-    pub fn finish(mut self, root: &Root) -> Vec<FileError> {
+    /// lose the permission to be searched. Returns what went wrong with which, and does the rest.
+    pub fn finish(mut self, root: &Root) -> Vec<(Vec<u8>, FileError)> {
         self.pending.sort_by_key(|pending| Reverse(pending.path.depth()));
-        let results = self.pending.iter().map(|pending| pending.finish(root));
-        results.filter_map(Result::err).collect()
+        let result = |pending: &Pending| {
+            let error = pending.finish(root).err()?;
+            Some((pending.path.as_bytes().to_vec(), error))
+        };
+        self.pending.iter().filter_map(result).collect()
     }
 }
 
@@ -132,7 +135,11 @@ impl Pending {
                 set_mode(parent, leaf, mode)?;
             }
             let times = self.modified.as_modification();
-            rustix::fs::utimensat(parent, leaf, &times, AtFlags::SYMLINK_NOFOLLOW)
+            match rustix::fs::utimensat(parent, leaf, &times, AtFlags::SYMLINK_NOFOLLOW) {
+                // A directory of somebody else that was there: its time is theirs.
+                Err(Errno::PERM | Errno::ACCESS) if self.mode.is_none() => Ok(()),
+                outcome => outcome,
+            }
         })
     }
 }

@@ -9,13 +9,12 @@ use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
 use super::metadata::{Identity, may_have_holes};
-use super::name::{Links, NameError, RelativePath, escape_path};
+use super::name::{Escaped, Links, NameError, RelativePath};
 use super::source::{EntryKind, Place, SourceEntry, Sources};
 
 /// How much of a directory is read at once; what the C library uses too.
@@ -33,15 +32,15 @@ pub enum WalkItem {
 /// Something that is not sent, and why.
 #[derive(Debug)]
 pub struct Skipped {
-    /// The local path.
-    pub path: PathBuf,
+    /// Its name below the PATHs, as the receiver would have it; it need not be a valid one.
+    pub name: Vec<u8>,
     /// Why.
     pub reason: SkipReason,
 }
 
 impl fmt::Display for Skipped {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", escape_path(&self.path), self.reason)
+        write!(formatter, "{}: {}", Escaped(&self.name), self.reason)
     }
 }
 
@@ -129,7 +128,7 @@ impl<'a> Walk<'a> {
             Ok(root) => root,
             Err(error) => {
                 let reason = SkipReason::Unreadable(io::Error::other(error));
-                return Some(self.skipped(*place, name.as_bytes(), reason));
+                return Some(skipped(name.as_bytes(), reason));
             }
         };
         let (item, below) = self.visit(*place, root.as_directory().as_fd(), name.as_bytes());
@@ -156,7 +155,7 @@ impl<'a> Walk<'a> {
                     let (mode, identity) = (stat.st_mode & 0o7777, Identity::of(&stat));
                     (WalkItem::Entry(SourceEntry { place, name, kind, mode, identity }), below)
                 }
-                Err(reason) => (self.skipped(place, &self.path, reason), None),
+                Err(reason) => (skipped(&self.path, reason), None),
             };
         if below.is_none() {
             self.path.truncate(parent_bytes);
@@ -164,10 +163,10 @@ impl<'a> Walk<'a> {
         let level = |(directory, names)| Level { place, directory, names, parent_bytes };
         (item, below.map(level))
     }
+}
 
-    fn skipped(&self, place: Place, name: &[u8], reason: SkipReason) -> WalkItem {
-        WalkItem::Skipped(Skipped { path: self.sources.local_path(place, name), reason })
-    }
+fn skipped(name: &[u8], reason: SkipReason) -> WalkItem {
+    WalkItem::Skipped(Skipped { name: name.to_vec(), reason })
 }
 
 impl Iterator for Walk<'_> {
@@ -288,7 +287,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use super::super::name::{DEPTH_MAX, Escaped};
     use super::*;
@@ -303,9 +302,8 @@ mod tests {
                 EntryKind::Directory => format!("d {name}"),
                 EntryKind::Link { target } => format!("l {name} {}", Escaped(&target)),
             },
-            WalkItem::Skipped(Skipped { path, reason }) => {
-                let name = path.strip_prefix(base).unwrap();
-                format!("- {} {reason}", escape_path(name))
+            WalkItem::Skipped(Skipped { name, reason }) => {
+                format!("- {} {reason}", Escaped(&name))
             }
         };
         Walk::new(&sources).map(line).collect()
@@ -446,7 +444,7 @@ mod tests {
         fs::remove_file(tree.join("gone")).unwrap();
         let item = walk.next();
         let Some(WalkItem::Skipped(skipped)) = item else { panic!("{item:?}") };
-        assert_eq!(skipped.to_string(), format!("{}: vanished", tree.join("gone").display()));
+        assert_eq!(skipped.to_string(), "t/gone: vanished");
         assert!(walk.next().is_none());
     }
 }

@@ -51,6 +51,8 @@ pub struct SenderStats {
     pub packets_sent: u64,
     /// Bytes of their datagrams.
     pub datagram_bytes_sent: u64,
+    /// Of these, zeros that only make a PROBE as long as it is to be.
+    pub filling_bytes_sent: u64,
     /// Packets that carried body or records again.
     pub packets_resent: u64,
     /// Packets declared lost.
@@ -96,6 +98,8 @@ pub struct ReceiverStats {
     pub packets_received: u64,
     /// Bytes of their datagrams.
     pub datagram_bytes_received: u64,
+    /// Of these, zeros that only make a PROBE as long as it is to be.
+    pub filling_bytes_received: u64,
     /// Of these, body, whatever was there already included.
     pub body_bytes_received: u64,
     /// Of these, body that was wanted.

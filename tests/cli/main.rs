@@ -21,6 +21,9 @@ mod ends;
 // What is refused, left alone or left out.
 mod refusals;
 
+// What a run tells of directories, names and notes.
+mod reports;
+
 // Sources that change, vanish or cannot be read.
 mod sources;
 

@@ -84,6 +84,8 @@ pub enum Done {
     Committed(u32),
     /// The entry was taken and failed.
     Failed(u32, RefuseCode, String),
+    /// What is at this path became otherwise than announced, and how.
+    Note(Vec<u8>, String),
     /// A block is as announced.
     Verified(u32, u32),
     /// A block differs.
@@ -97,7 +99,7 @@ impl Done {
     pub fn tell(&self, receiver: &mut Receiver, now: crate::proto::Time) {
         match self {
             Done::Written(bytes) => receiver.on_written(*bytes),
-            Done::Reread(_) => {}
+            Done::Reread(_) | Done::Note(..) => {}
             Done::Present(entry) => receiver.entry_present(*entry),
             Done::Refused(entry, code, text) => receiver.entry_refused(*entry, *code, text),
             Done::Committed(entry) => receiver.entry_committed(*entry),

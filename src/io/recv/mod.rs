@@ -444,7 +444,7 @@ impl Server<'_> {
             self.counters.transfers.fetch_sub(1, Relaxed);
             self.finished_bytes += transfer.stats().written;
             once_over |= self.request.once && !transfer.receiver.is_dry_run();
-            let (report, result) = outcome::report_of(&transfer, now, interrupted);
+            let (report, result) = outcome::report_of(&mut transfer, now, interrupted);
             watcher.ended(report, result);
         }
         once_over
@@ -460,7 +460,7 @@ impl Server<'_> {
         for mut transfer in self.transfers.drain(..) {
             let was_settled = transfer.error.is_none() && transfer.ended.is_some();
             transfer.close();
-            let (report, result) = outcome::report_of(&transfer, now, !was_settled);
+            let (report, result) = outcome::report_of(&mut transfer, now, !was_settled);
             watcher.ended(report, result);
         }
         if cut { Ended::Cut } else { Ended::Idle }

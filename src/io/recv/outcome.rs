@@ -2,7 +2,7 @@
 
 use super::transfer::Transfer;
 use crate::io::batch::Offload;
-use crate::io::report::{Limit, Named, Operation, Outcome, PathText, Report, Verified};
+use crate::io::report::{Limit, Operation, Outcome, Report, Verified};
 use crate::io::socket::SocketError;
 use crate::proto::{self, ReceiverStats};
 use crate::wire::{CloseCode, DigestAlgorithm, limits};
@@ -68,26 +68,21 @@ impl RecvError {
 /// The report of a transfer that is over, and why it was no success. `headers` are the bytes of
 /// IP and UDP in front of each datagram.
 pub fn report_of(
-    transfer: &Transfer,
+    transfer: &mut Transfer,
     now: proto::Time,
     interrupted: bool,
 ) -> (Report, Result<(), RecvError>) {
     let stats = transfer.stats();
-    let tally = &transfer.tally;
+    let tally = &mut transfer.tally;
     let headers: u64 = if transfer.peer.is_ipv4() { 28 } else { 48 };
     let mut report = Report::new(Operation::Recv);
     report.peer = Some(transfer.peer.to_string());
     report.files = tally.committed;
+    report.directories = tally.directories_committed;
     report.bytes = tally.committed_bytes;
     report.already_there = tally.present;
-    report.failed = tally
-        .failed
-        .iter()
-        .map(|(path, reason)| Named {
-            path: PathText::from(path.as_slice()),
-            reason: reason.clone(),
-        })
-        .collect();
+    (report.failed, report.failed_total) = tally.failed.take();
+    (report.notes, report.notes_total) = tally.notes.take();
     let ended = transfer.ended.unwrap_or(now);
     report.set_seconds(ended.saturating_since(transfer.started).as_secs_f64());
     report.acks = stats.acks;
@@ -96,7 +91,7 @@ pub fn report_of(
     report.receiver_drops = Some(u64::from(stats.drops));
     fill_packets(&mut report, &stats, headers);
     report.overhead.ack_bytes = Some(stats.datagram_bytes_sent + stats.packets_sent * headers);
-    if tally.committed > 0 && !transfer.receiver.is_dry_run() {
+    if tally.committed + tally.directories_committed > 0 && !transfer.receiver.is_dry_run() {
         report.verified = Some(match transfer.receiver.digest_algorithm() {
             DigestAlgorithm::None => Verified::Crc,
             DigestAlgorithm::Xxh3 | DigestAlgorithm::Blake3 => Verified::Digest,
@@ -104,12 +99,17 @@ pub fn report_of(
         report.limited_by = Some(limited_by(&stats, report.seconds));
     }
     let failed = u64::from(stats.failed);
+    // Directories that were made for files which all failed are nothing done.
+    let done = match tally.has_files {
+        true => tally.committed + tally.present,
+        false => tally.directories_committed + tally.directories_present,
+    };
     let result = match &transfer.error {
         _ if interrupted => Err(RecvError::Interrupted),
         Some(error) => Err(RecvError::Ended(error.clone())),
         None if failed == 0 => Ok(()),
         None if tally.integrity_failures > 0 => Err(RecvError::Integrity),
-        None if tally.committed + tally.present > 0 => Err(RecvError::Partial { failed }),
+        None if done > 0 => Err(RecvError::Partial { failed }),
         None if tally.source_failures > 0 => Err(RecvError::Source),
         None => Err(RecvError::Refused),
     };
@@ -131,7 +131,10 @@ fn fill_packets(report: &mut Report, stats: &ReceiverStats, headers: u64) {
     report.packets.lost = Some(lost);
     report.packets.resent = Some(lost + again.div_ceil(payload as u64));
     report.overhead.header_bytes = Some(
-        stats.datagram_bytes_received.saturating_sub(stats.body_bytes_received)
+        stats
+            .datagram_bytes_received
+            .saturating_sub(stats.body_bytes_received)
+            .saturating_sub(stats.filling_bytes_received)
             + stats.packets_received * headers,
     );
 }

@@ -132,7 +132,9 @@ impl Sink {
                 Action::Finish => {
                     // What cannot be set on a directory fails no file: the files are committed.
                     let directories = std::mem::take(&mut self.directories);
-                    directories.finish(&self.options.root);
+                    for (path, error) in directories.finish(&self.options.root) {
+                        done.push(Done::Note(path, text(&error)));
+                    }
                     done.push(Done::Finished);
                 }
             }

@@ -10,6 +10,7 @@ use super::job::{Action, Done, Job};
 use super::sink::{Sink, SinkOptions};
 use crate::io::batch::SendOutcome;
 use crate::io::buffer::{Buffer, BufferPool};
+use crate::io::report::Names;
 use crate::io::socket::Socket;
 use crate::io::wait::Doorbell;
 use crate::proto::{Error, Place, ReceivedRun, Receiver, ReceiverEvent, ReceiverStats, Time};
@@ -35,14 +36,22 @@ const STACK_BYTES: usize = 256 << 10;
 /// What a transfer came to, for the report.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Files, directories and links committed.
+    /// Files and links committed.
     pub committed: u64,
     /// Bytes of them.
     pub committed_bytes: u64,
-    /// Entries that were there already.
+    /// Files and links that were there already.
     pub present: u64,
-    /// Entries that were not stored: path, reason.
-    pub failed: Vec<(Vec<u8>, String)>,
+    /// Directories made.
+    pub directories_committed: u64,
+    /// Directories that were there already.
+    pub directories_present: u64,
+    /// Whether anything but directories was announced.
+    pub has_files: bool,
+    /// Entries that were not stored, and why.
+    pub failed: Names,
+    /// Entries that became otherwise than announced, and how.
+    pub notes: Names,
     /// Of these, blocks that kept differing.
     pub integrity_failures: u64,
     /// Entries that the sender could not read.
@@ -75,14 +84,21 @@ pub struct Transfer {
     jobs: Option<mpsc::Sender<Job>>,
     done: mpsc::Receiver<Vec<Done>>,
     thread: Option<JoinHandle<()>>,
-    /// Path and size of entries that are not settled, from `first_entry` on.
-    entries: VecDeque<Option<(Vec<u8>, u64)>>,
+    /// Entries that are not settled, from `first_entry` on.
+    entries: VecDeque<Option<Unsettled>>,
     first_entry: u32,
     /// The job that is being put together.
     pieces: Vec<(u32, u32)>,
     actions: Vec<Action>,
     run: Option<OpenRun>,
     places: Vec<Place>,
+}
+
+/// What is kept of an entry until it is settled.
+struct Unsettled {
+    path: Vec<u8>,
+    bytes: u64,
+    kind: EntryKind,
 }
 
 /// DATA of the body whose packets continue each other, and where its payloads stand.
@@ -276,33 +292,38 @@ impl Transfer {
 
     fn note(&mut self, done: &Done) {
         match done {
-            Done::Present(entry) => {
-                self.tally.present += 1;
-                self.settle(*entry);
-            }
-            Done::Committed(entry) => {
-                let bytes = self.settle(*entry).map_or(0, |(_, bytes)| bytes);
-                self.tally.committed += 1;
-                self.tally.committed_bytes += bytes;
-            }
+            Done::Present(entry) => match self.settle(*entry) {
+                Some(one) if one.kind == EntryKind::Directory => {
+                    self.tally.directories_present += 1;
+                }
+                _ => self.tally.present += 1,
+            },
+            Done::Committed(entry) => match self.settle(*entry) {
+                Some(one) if one.kind == EntryKind::Directory => {
+                    self.tally.directories_committed += 1;
+                }
+                one => {
+                    self.tally.committed += 1;
+                    self.tally.committed_bytes += one.map_or(0, |one| one.bytes);
+                }
+            },
             Done::Refused(entry, code, text) | Done::Failed(entry, code, text) => {
                 match code {
                     crate::wire::RefuseCode::Changed => self.tally.integrity_failures += 1,
                     crate::wire::RefuseCode::Source => self.tally.source_failures += 1,
                     _ => {}
                 }
-                if let Some((path, _)) = self.settle(*entry)
-                    && self.tally.failed.len() < FAILED_NAMED_MAX
-                {
-                    self.tally.failed.push((path, text.clone()));
+                if let Some(one) = self.settle(*entry) {
+                    self.tally.failed.push(&one.path, text.as_str());
                 }
             }
+            Done::Note(path, text) => self.tally.notes.push(path, text.as_str()),
             Done::Reread(bytes) => self.tally.reread += bytes,
             Done::Written(_) | Done::Verified(..) | Done::Differs(..) | Done::Finished => {}
         }
     }
 
-    fn settle(&mut self, entry: u32) -> Option<(Vec<u8>, u64)> {
+    fn settle(&mut self, entry: u32) -> Option<Unsettled> {
         let index = entry.checked_sub(self.first_entry)? as usize;
         let found = self.entries.get_mut(index)?.take();
         while self.entries.front().is_some_and(Option::is_none) {
@@ -328,8 +349,9 @@ impl Transfer {
         while let Some(event) = self.receiver.poll_event() {
             match event {
                 ReceiverEvent::Entry(entry) => {
-                    let size = if entry.kind == EntryKind::File { entry.size } else { 0 };
-                    self.entries.push_back(Some((entry.path.clone(), size)));
+                    self.tally.has_files |= entry.kind != EntryKind::Directory;
+                    let (path, bytes, kind) = (entry.path.clone(), entry.size, entry.kind);
+                    self.entries.push_back(Some(Unsettled { path, bytes, kind }));
                     self.actions.push(Action::Entry(entry));
                 }
                 ReceiverEvent::Hole { entry, offset, bytes } => {
@@ -405,9 +427,6 @@ impl Transfer {
         self.receiver.stats()
     }
 }
-
-/// Failures named one by one; more are only counted.
-const FAILED_NAMED_MAX: usize = 10_000;
 
 /// The pieces of `payloads` (each `payload_bytes` long but the last) that hold `bytes` from
 /// `offset` on, counted over all of them.

@@ -1,17 +1,13 @@
 //! How a sending transfer ended: collects what happened, then says it as report and error.
 
-use std::os::unix::ffi::OsStrExt;
-
 use super::outgoing::Outgoing;
-use crate::io::report::{Limit, Named, Outcome as Result_, PathText, Report, Verified};
+use crate::io::metadata::special_bits;
+use crate::io::report::{Limit, Names, Outcome as Result_, Report, Verified};
 use crate::io::socket::SocketError;
-use crate::io::source::{PathError, SourceEntry, SourceError};
+use crate::io::source::{EntryKind, PathError, SourceEntry, SourceError};
 use crate::io::walk::{SkipReason, Skipped};
 use crate::proto::{self, Held, Outcome, SenderStats, Time};
 use crate::wire::{CloseCode, DigestAlgorithm, RefuseCode};
-
-/// Failures named one by one; more are only counted.
-const NAMED_MAX: usize = 10_000;
 
 /// Why not everything is committed.
 #[derive(Debug, thiserror::Error)]
@@ -59,19 +55,34 @@ pub struct Ending {
     /// A signal came.
     pub interrupted: bool,
     /// What is left out on purpose, and why.
-    skipped: Vec<Named>,
-    failed: Vec<Named>,
-    failures: u64,
+    skipped: Names,
+    failed: Names,
+    notes: Names,
     local_failures: u64,
     integrity_failures: u64,
     announced: u64,
-    committed: u64,
+    /// Of the above, directories.
+    announced_directories: u64,
+    files: Ended,
+    directories: Ended,
     committed_bytes: u64,
-    present: u64,
-    listed: u64,
     started: Option<Time>,
     ended: Option<Time>,
     error: Option<proto::Error>,
+}
+
+/// Entries that ended well.
+#[derive(Debug, Default)]
+struct Ended {
+    committed: u64,
+    present: u64,
+    listed: u64,
+}
+
+impl Ended {
+    fn total(&self) -> u64 {
+        self.committed + self.present + self.listed
+    }
 }
 
 impl Ending {
@@ -81,17 +92,27 @@ impl Ending {
     }
 
     /// An entry was announced.
-    pub fn announced(&mut self, _entry: &SourceEntry) {
+    pub fn announced(&mut self, entry: &SourceEntry) {
         self.announced += 1;
+        self.announced_directories += u64::from(entry.kind == EntryKind::Directory);
+        if let Some(bits) = special_bits(entry.mode)
+            && !matches!(entry.kind, EntryKind::Link { .. })
+        {
+            self.notes.push(entry.name.as_bytes(), format!("{bits} not kept"));
+        }
     }
 
     /// An entry ended well.
     pub fn settled(&mut self, outgoing: &Outgoing, outcome: Outcome) {
+        let ended = match outgoing.source.kind {
+            EntryKind::Directory => &mut self.directories,
+            EntryKind::File { .. } | EntryKind::Link { .. } => &mut self.files,
+        };
         match outcome {
-            Outcome::Present => self.present += 1,
-            Outcome::WouldStore => self.listed += 1,
+            Outcome::Present => ended.present += 1,
+            Outcome::WouldStore => ended.listed += 1,
             Outcome::Committed => {
-                self.committed += 1;
+                ended.committed += 1;
                 self.committed_bytes += outgoing.body.end - outgoing.body.start;
             }
         }
@@ -107,13 +128,13 @@ impl Ending {
             self.integrity_failures += 1;
         }
         let reason = if text.is_empty() { code.to_string() } else { text.to_owned() };
-        self.name(outgoing.source.name.as_bytes(), reason);
+        self.failed.push(outgoing.source.name.as_bytes(), reason);
     }
 
     /// An entry of ours could not be read.
     pub fn unreadable(&mut self, name: &[u8], error: &SourceError) {
         self.local_failures += 1;
-        self.name(name, error.to_string());
+        self.failed.push(name, error.to_string());
     }
 
     /// Something was not announced. What was left out on purpose fails nothing; what should have
@@ -122,21 +143,13 @@ impl Ending {
         let reason = skipped.reason.to_string();
         match &skipped.reason {
             SkipReason::Special(_) | SkipReason::LinkLeavesTree => {
-                let path = PathText::from(skipped.path.as_path());
-                self.skipped.push(Named { path, reason });
+                self.skipped.push(&skipped.name, reason);
             }
             SkipReason::Unreadable(_) | SkipReason::Name(_) | SkipReason::Vanished => {
                 self.announced += 1;
                 self.local_failures += 1;
-                self.name(skipped.path.as_os_str().as_bytes(), reason);
+                self.failed.push(&skipped.name, reason);
             }
-        }
-    }
-
-    fn name(&mut self, name: &[u8], reason: String) {
-        self.failures += 1;
-        if self.failed.len() < NAMED_MAX {
-            self.failed.push(Named { path: PathText::from(name), reason });
         }
     }
 
@@ -159,11 +172,13 @@ impl Ending {
         headers: u64,
         digest: DigestAlgorithm,
     ) {
-        report.files = self.committed;
+        report.files = self.files.committed;
+        report.directories = self.directories.committed;
         report.bytes = self.committed_bytes;
-        report.already_there = self.present;
-        report.failed = std::mem::take(&mut self.failed);
-        report.skipped = std::mem::take(&mut self.skipped);
+        report.already_there = self.files.present;
+        (report.failed, report.failed_total) = self.failed.take();
+        (report.skipped, report.skipped_total) = self.skipped.take();
+        (report.notes, report.notes_total) = self.notes.take();
         let span = match (self.started, self.ended) {
             (Some(started), Some(ended)) => ended.saturating_since(started).as_secs_f64(),
             _ => 0.0,
@@ -178,12 +193,15 @@ impl Ending {
         report.mtu = u32::try_from(stats.datagram_bytes as u64 + headers).ok();
         report.receiver_drops = Some(stats.receiver_drops);
         report.overhead.header_bytes = Some(
-            stats.datagram_bytes_sent.saturating_sub(stats.body_bytes_sent)
+            stats
+                .datagram_bytes_sent
+                .saturating_sub(stats.body_bytes_sent)
+                .saturating_sub(stats.filling_bytes_sent)
                 + stats.packets_sent * headers,
         );
         report.overhead.ack_bytes =
             Some(stats.datagram_bytes_received + stats.packets_received * headers);
-        if self.committed > 0 {
+        if self.files.committed + self.directories.committed > 0 {
             report.verified = Some(match digest {
                 DigestAlgorithm::None => Verified::Crc,
                 DigestAlgorithm::Xxh3 | DigestAlgorithm::Blake3 => Verified::Digest,
@@ -194,25 +212,29 @@ impl Ending {
 
     /// The error that stands for all of this, if any.
     pub fn result(&mut self, report: &mut Report) -> Result<(), SendError> {
-        let done = self.committed + self.present + self.listed;
+        // Directories that were made for files which all failed are nothing done.
+        let done = match self.announced > self.announced_directories {
+            true => self.files.total(),
+            false => self.directories.total(),
+        };
         let result = match self.error.take() {
             _ if self.interrupted => Err(SendError::Interrupted),
             Some(error) => Err(SendError::Ended(error)),
             // Whoever names nothing but what is left out does not expect success.
-            None if self.announced == 0 && !report.skipped.is_empty() => Err(SendError::Source),
+            None if self.announced == 0 && report.skipped_total > 0 => Err(SendError::Source),
             None if self.ended.is_none() => {
                 Err(SendError::Ended(proto::Error::Cancelled { code: CloseCode::Internal }))
             }
-            None if self.failures == 0 => Ok(()),
+            None if self.failed.total() == 0 => Ok(()),
             None if self.integrity_failures > 0 => Err(SendError::Integrity),
             None if done > 0 => {
-                Err(SendError::Partial { failed: self.failures, announced: self.announced })
+                Err(SendError::Partial { failed: self.failed.total(), announced: self.announced })
             }
             None if self.local_failures > 0 => Err(SendError::Source),
             None => Err(SendError::Refused),
         };
         report.result = match &result {
-            Ok(()) if self.listed > 0 => Result_::Listed,
+            Ok(()) if self.files.listed + self.directories.listed > 0 => Result_::Listed,
             Ok(()) => Result_::Committed,
             Err(error) => error.outcome(),
         };

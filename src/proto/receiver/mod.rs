@@ -268,6 +268,8 @@ impl Receiver {
         let held = match &packet.frame {
             Frame::Data(data) => self.on_records(data),
             Frame::Probe(probe) => {
+                let filling = packet.datagram_bytes.saturating_sub(limits::PROBE_BYTES_MIN);
+                self.stats.filling_bytes_received += filling as u64;
                 self.on_probe(now, probe);
                 true
             }

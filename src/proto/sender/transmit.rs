@@ -247,6 +247,8 @@ impl Sender {
         self.told.smoothed_rtt = self.rtt.smoothed();
         self.told.window_packets = window_packets;
         self.told.at = self.last_call;
+        let filling = datagram_bytes.saturating_sub(limits::PROBE_BYTES_MIN);
+        self.stats.filling_bytes_sent += filling as u64;
         Probe {
             srtt_us: micros(self.rtt.smoothed()),
             window_packets: u32::try_from(window_packets).unwrap_or(u32::MAX),
