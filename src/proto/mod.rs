@@ -28,6 +28,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod config;
+mod entry_window;
 mod error;
 mod event;
 mod handshake;
@@ -40,6 +41,7 @@ mod time;
 mod transcript;
 
 pub use config::{ReceiverConfig, SenderConfig};
+pub use entry_window::EntryWindow;
 pub use error::Error;
 pub use event::{Outcome, ReceivedEntry, ReceiverEvent, SenderEvent};
 pub use handshake::{Accepted, Admission};

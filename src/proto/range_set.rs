@@ -31,6 +31,11 @@ impl RangeSet {
         self.ranges.len()
     }
 
+    /// Bytes of memory held, roughly: a node of the tree has 11 places and is half full at least.
+    pub fn memory_bytes(&self) -> usize {
+        self.ranges.len() * 32
+    }
+
     /// Whether nothing is covered.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()

@@ -122,10 +122,13 @@ impl SendStream {
 }
 
 /// The receiving end: orders chunks and hands out the contiguous bytes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ReceiveStream {
-    /// Contiguous bytes that were not consumed yet; they start at `consumed`.
+    /// Contiguous bytes; those from `read` on were not consumed yet, and start at `consumed`.
     ready: Vec<u8>,
+    /// Consumed bytes at the front of `ready`: never more than half of it, so that each byte is
+    /// moved once on average, however many wait behind a record that cannot be taken yet.
+    read: usize,
     consumed: u64,
     /// Chunks behind a gap, by offset; they do not overlap each other.
     ahead: BTreeMap<u64, Vec<u8>>,
@@ -136,7 +139,7 @@ pub struct ReceiveStream {
 impl ReceiveStream {
     /// A stream that holds at most `window_bytes` that are not consumed.
     pub fn new(window_bytes: u64) -> ReceiveStream {
-        ReceiveStream { ready: Vec::new(), consumed: 0, ahead: BTreeMap::new(), window_bytes }
+        ReceiveStream { window_bytes, ..ReceiveStream::default() }
     }
 
     /// Credit for the peer: bytes at this offset and above are not accepted.
@@ -146,7 +149,7 @@ impl ReceiveStream {
 
     /// Offset of the first byte that has not arrived.
     pub fn frontier(&self) -> u64 {
-        self.consumed + self.ready.len() as u64
+        self.consumed + self.ready().len() as u64
     }
 
     /// Takes a chunk in; returns whether all of it is held now. The first bytes that came for
@@ -171,7 +174,7 @@ impl ReceiveStream {
             next = resume;
         }
         while let Some(entry) = self.ahead.first_entry() {
-            if *entry.key() != self.consumed + self.ready.len() as u64 {
+            if *entry.key() != self.consumed + (self.ready.len() - self.read) as u64 {
                 break;
             }
             self.ready.append(&mut entry.remove());
@@ -196,14 +199,18 @@ impl ReceiveStream {
 
     /// The contiguous bytes that wait to be consumed.
     pub fn ready(&self) -> &[u8] {
-        &self.ready
+        self.ready.get(self.read..).unwrap_or_default()
     }
 
     /// Forgets the first `bytes` of [`ReceiveStream::ready`].
     pub fn consume(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.ready.len());
-        self.ready.drain(..bytes);
+        let bytes = bytes.min(self.ready().len());
+        self.read += bytes;
         self.consumed += bytes as u64;
+        if self.read > self.ready.len() / 2 {
+            self.ready.drain(..self.read);
+            self.read = 0;
+        }
     }
 
     /// Bytes of memory held.
@@ -319,5 +326,22 @@ mod tests {
         stream.consume(4);
         assert!(stream.insert(10, &[2; 4]));
         assert_eq!(stream.limit(), 14);
+    }
+
+    #[test]
+    fn what_waits_behind_consumed_records_is_moved_once_on_average() {
+        let mut stream = ReceiveStream::new(limits::STREAM_WINDOW_BYTES);
+        let bytes = limits::STREAM_WINDOW_BYTES as usize;
+        assert!(stream.insert(0, &vec![7; bytes]));
+        let mut moved = 0;
+        for _ in 0..bytes / 16 {
+            let length = stream.ready.len();
+            stream.consume(16);
+            if stream.ready.len() < length {
+                moved += stream.ready.len();
+            }
+        }
+        assert!(moved <= bytes, "{moved}");
+        assert_eq!((stream.ready(), stream.limit()), (&[][..], 2 * bytes as u64));
     }
 }

@@ -79,6 +79,15 @@ pub const STORED_RANGES_MAX: usize = 65_536;
 /// Most pieces of a record space that are held behind a gap: each is memory of its own. A full
 /// window of the smallest datagrams is under 900.
 pub const PIECES_AHEAD_MAX: usize = STORED_RANGES_MAX / 16;
+/// Most ranges of one file that HOLE records may name. Files with more exist (images of disks);
+/// their smallest holes are sent as zeros.
+pub const HOLES_MAX: usize = 16_384;
+/// Holes of entries that are not settled at which a receiver reads no further ENTRY: each is
+/// memory until then. A sender keeps to a quarter of it before it announces another file.
+pub const UNSETTLED_HOLES_MAX: usize = 2 * HOLES_MAX;
+/// Digest records that wait for the bytes of their blocks, at which a receiver reads no further:
+/// those blocks are sent without it.
+pub const WAITING_DIGESTS_MAX: usize = 65_536;
 /// So many of the latest packet numbers a receiver remembers at least.
 pub const SEEN_NUMBERS_MIN: u64 = 65_536;
 
@@ -98,9 +107,13 @@ const _: () = assert!(BLOCKS_MAX as u64 * BLOCK_BYTES == SPACE_BYTES_MAX);
 const _: () =
     assert!(ENTRY_FIXED_BYTES + PATH_BYTES_MAX + TARGET_BYTES_MAX <= RECORD_CONTENT_BYTES_MAX);
 const _: () = assert!(RECORD_CONTENT_BYTES_MAX <= u16::MAX as usize);
+// A sender that keeps to a quarter never makes the receiver wait, whatever its next file has; and
+// holes alone never use up the stored ranges.
+const _: () = assert!(UNSETTLED_HOLES_MAX / 4 + HOLES_MAX < UNSETTLED_HOLES_MAX);
+const _: () = assert!(UNSETTLED_HOLES_MAX + HOLES_MAX < STORED_RANGES_MAX);
 // One reported window is well within what a receiver remembers.
 const _: () = assert!((BITMAP_BITS_MAX as u64) < SEEN_NUMBERS_MIN);
 
-/// Entries that are not settled at which a receiver stops reading the manifest. A sender keeps to
-/// half of it.
+/// Entries that are not settled at which a receiver reads no further ENTRY. A sender keeps to half
+/// of it.
 pub const UNSETTLED_MAX: u32 = 8_192;

@@ -1,5 +1,6 @@
 //! Walks the sources on a thread of its own: a slow directory must not keep ACKs waiting.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -8,6 +9,7 @@ use std::thread::JoinHandle;
 use crate::io::source::{EntryKind, SourceEntry, SourceError, Sources};
 use crate::io::wait::Doorbell;
 use crate::io::walk::{Skipped, Walk, WalkItem};
+use crate::wire::limits;
 
 /// Entries walked ahead of need.
 const AHEAD: usize = 1_024;
@@ -110,10 +112,38 @@ fn holes(sources: &Sources, entry: &SourceEntry) -> Result<Vec<Range<u64>>, Sour
         if range.start > end {
             holes.push(end..range.start);
         }
+        if holes.len() >= 2 * limits::HOLES_MAX {
+            keep_largest(&mut holes, limits::HOLES_MAX);
+        }
         end = range.start + range.bytes;
     }
     if end < entry.identity.size {
         holes.push(end..entry.identity.size);
     }
+    keep_largest(&mut holes, limits::HOLES_MAX);
     Ok(holes)
+}
+
+/// Leaves the largest of these ranges, in their order. The others are sent as the zeros they read
+/// as.
+fn keep_largest(holes: &mut Vec<Range<u64>>, most: usize) {
+    if holes.len() > most {
+        holes.sort_by_key(|hole| Reverse(hole.end - hole.start));
+        holes.truncate(most);
+        holes.sort_by_key(|hole| hole.start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_holes_the_largest_are_announced_in_their_order() {
+        let mut holes = vec![0..5, 10..12, 20..29, 30..31];
+        keep_largest(&mut holes, 4);
+        assert_eq!(holes.len(), 4);
+        keep_largest(&mut holes, 2);
+        assert_eq!(holes, [0..5, 20..29]);
+    }
 }

@@ -110,11 +110,11 @@ pub struct Receiver {
 
     manifest: ReceiveStream,
     digests: ReceiveStream,
+    /// Digests are not read on: too many wait for the bytes of their blocks.
+    digests_wait: bool,
     transcript: Transcript,
     /// A HOLE may come next: the last record was of a file, or one of its holes.
     hole_may_follow: bool,
-    /// Bytes of the space that is being read: kept to be reused.
-    ready_scratch: Vec<u8>,
     end: Option<End>,
     /// END's digest was compared.
     end_checked: bool,
@@ -165,9 +165,9 @@ impl Receiver {
             window_packets: u64::MAX,
             manifest: ReceiveStream::new(limits::STREAM_WINDOW_BYTES),
             digests: ReceiveStream::new(limits::STREAM_WINDOW_BYTES),
+            digests_wait: false,
             transcript: Transcript::new(accepted.greeting.digest),
             hole_may_follow: false,
-            ready_scratch: Vec::new(),
             end: None,
             end_checked: false,
             settled_told: false,
@@ -330,6 +330,10 @@ impl Receiver {
             let placed = places.iter().skip(placed_before).map(|place| place.bytes);
             self.stats.body_bytes_new += placed.sum::<u64>();
             self.steps = steps;
+            if self.digests_wait {
+                // Blocks that are complete now make room for the digests of others.
+                self.check_settled();
+            }
             self.run_steps();
         }
     }
@@ -505,10 +509,12 @@ impl Receiver {
         }
     }
 
-    /// Whether another entry may be read: one whose sender acknowledges no answers would have
-    /// them pile up without bound.
+    /// Whether another entry may be read: of a sender that completes none, or that acknowledges no
+    /// answers, entries, holes or answers would pile up without bound.
     fn may_take_entry(&self) -> bool {
-        self.answers.held_bytes() <= limits::ANSWERS_OUTSTANDING_MAX
+        self.body.unsettled() < limits::UNSETTLED_MAX
+            && self.body.unsettled_holes() < limits::UNSETTLED_HOLES_MAX
+            && self.answers.held_bytes() <= limits::ANSWERS_OUTSTANDING_MAX
     }
 
     /// Tells the shell once everything is settled and what was announced arrived undamaged.
@@ -579,7 +585,6 @@ impl Receiver {
             + self.sack.memory_bytes()
             + self.manifest.memory_bytes()
             + self.digests.memory_bytes()
-            + self.ready_scratch.capacity()
             + self.body.memory_bytes()
             + self.answers.held_bytes() as usize
             + self.events.capacity() * size_of::<ReceiverEvent>()

@@ -1,9 +1,10 @@
 //! The body at the receiver: which bytes are stored, which blocks are complete, and what each
 //! entry still needs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::proto::entry_window::EntryWindow;
 use crate::proto::range_set::RangeSet;
 use crate::wire::{Digest, limits};
 
@@ -39,22 +40,11 @@ pub enum Step {
     },
 }
 
-/// How far an entry is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    /// Bytes are wanted.
-    Open,
-    /// Nothing more is wanted; the shell's word is awaited (commit or abandon).
-    Closing,
-    /// The outcome is decided.
-    Settled,
-}
-
-#[derive(Debug)]
+/// An entry that is not settled.
+#[derive(Debug, Default)]
 struct Slot {
-    start: u64,
-    bytes: u64,
-    progress: Progress,
+    /// Nothing more is wanted; the shell's word is awaited (commit or abandon).
+    closing: bool,
     /// Blocks verified, or in holes completely.
     verified: RangeSet,
     /// Digest records of blocks that are not complete yet.
@@ -67,108 +57,102 @@ struct Slot {
     holes: RangeSet,
 }
 
-impl Slot {
-    fn end(&self) -> u64 {
-        self.start + self.bytes
-    }
-
-    fn blocks(&self) -> u64 {
-        self.bytes.div_ceil(limits::BLOCK_BYTES)
-    }
-
-    fn block_range(&self, block: u64) -> Range<u64> {
-        let start = self.start + block * limits::BLOCK_BYTES;
-        start..(start + limits::BLOCK_BYTES).min(self.end())
-    }
-}
-
 /// All entries that are not settled, and the stored ranges of the body.
 #[derive(Debug, Default)]
 pub struct Reassembly {
-    slots: VecDeque<Slot>,
-    first_entry: u32,
-    unsettled: u32,
-    body_end: u64,
+    slots: EntryWindow<Slot>,
     stored: RangeSet,
+    /// Digest records in all slots.
+    waiting_digests: usize,
+    /// Holes in all slots.
+    holes: usize,
+}
+
+/// Number of blocks of a file with this body.
+fn blocks(body: &Range<u64>) -> u64 {
+    (body.end - body.start).div_ceil(limits::BLOCK_BYTES)
+}
+
+/// A block of the file with this body.
+fn block_range(body: &Range<u64>, block: u64) -> Range<u64> {
+    let start = body.start + block * limits::BLOCK_BYTES;
+    start..(start + limits::BLOCK_BYTES).min(body.end)
 }
 
 impl Reassembly {
     /// Number of entries so far.
     pub fn entries(&self) -> u32 {
-        self.first_entry + self.slots.len() as u32
+        self.slots.entries()
     }
 
     /// Entries whose outcome is open.
     pub fn unsettled(&self) -> u32 {
-        self.unsettled
+        self.slots.open() as u32
+    }
+
+    /// Holes of entries whose outcome is open.
+    pub fn unsettled_holes(&self) -> usize {
+        self.holes
+    }
+
+    /// Digest records that wait for the bytes of their blocks.
+    pub fn waiting_digests(&self) -> usize {
+        self.waiting_digests
     }
 
     /// Length of the body as far as entries are known.
     pub fn body_end(&self) -> u64 {
-        self.body_end
+        self.slots.body_end()
     }
 
     /// Bytes of memory held, roughly.
     pub fn memory_bytes(&self) -> usize {
-        let tables: usize = self.slots.iter().map(|slot| slot.digests.len() * 64).sum();
-        self.slots.capacity() * size_of::<Slot>() + self.stored.range_count() * 32 + tables
+        let of_slot = |slot: &Slot| {
+            let sets = [&slot.verified, &slot.comparing, &slot.holes].map(RangeSet::memory_bytes);
+            sets.iter().sum::<usize>() + slot.epochs.len() * 16
+        };
+        self.slots.memory_bytes()
+            + self.slots.values().map(of_slot).sum::<usize>()
+            + self.waiting_digests * 64
+            + self.stored.memory_bytes()
     }
 
     /// Appends an entry. False if the body would become too long.
     pub fn push_entry(&mut self, bytes: u64) -> bool {
-        let end = self.body_end.saturating_add(bytes);
-        if end > limits::BODY_BYTES_MAX || self.entries() == u32::MAX {
+        let end = self.body_end().saturating_add(bytes);
+        if end > limits::BODY_BYTES_MAX || self.entries() == limits::ENTRIES_MAX {
             return false;
         }
-        self.slots.push_back(Slot {
-            start: self.body_end,
-            bytes,
-            progress: Progress::Open,
-            verified: RangeSet::new(),
-            digests: BTreeMap::new(),
-            comparing: RangeSet::new(),
-            epochs: BTreeMap::new(),
-            holes: RangeSet::new(),
-        });
-        self.body_end = end;
-        self.unsettled += 1;
+        self.slots.push(bytes, Slot::default());
         true
-    }
-
-    fn index(&self, entry: u32) -> Option<usize> {
-        let index = entry.checked_sub(self.first_entry)? as usize;
-        (index < self.slots.len()).then_some(index)
-    }
-
-    fn slot_mut(&mut self, entry: u32) -> Option<&mut Slot> {
-        let index = self.index(entry)?;
-        self.slots.get_mut(index)
     }
 
     /// A range of the last entry's file has no data. False if it breaks proto.md's rules.
     pub fn push_hole(&mut self, offset: u64, bytes: u64, steps: &mut Vec<Step>) -> bool {
         let entry = self.entries().wrapping_sub(1);
-        let Some(slot) = self.slots.back_mut() else { return false };
+        // Settled in the meantime: there is nothing left to compare the hole with.
+        let Some(body) = self.slots.body(entry) else { return true };
+        let Some(slot) = self.slots.get_mut(entry) else { return true };
         let after = slot.holes.last().map_or(0, |hole| hole.end + 1);
         let ordered = bytes > 0 && (offset >= after || slot.holes.is_empty());
         let Some(end) = offset.checked_add(bytes) else { return false };
-        if !ordered || end > slot.bytes {
+        let few = slot.holes.range_count() < limits::HOLES_MAX;
+        if !ordered || !few || end > body.end - body.start {
             return false;
         }
         slot.holes.insert(offset..end);
+        self.holes += 1;
         // Blocks within the hole need nothing else. The last block may be short.
         let first = offset.div_ceil(limits::BLOCK_BYTES);
-        let last = if end == slot.bytes { slot.blocks() } else { end / limits::BLOCK_BYTES };
+        let is_to_end = end == body.end - body.start;
+        let last = if is_to_end { blocks(&body) } else { end / limits::BLOCK_BYTES };
         slot.verified.insert(first..last.max(first));
-        let start = slot.start;
-        self.stored.insert(start + offset..start + end);
+        self.stored.insert(body.start + offset..body.start + end);
         // The rest of a block that the hole covers in part may have arrived before.
-        if let Some(index) = self.index(entry) {
-            let (head, tail) = (offset / limits::BLOCK_BYTES, (end - 1) / limits::BLOCK_BYTES);
-            self.check_block(index, head as u32, steps);
-            if tail > head {
-                self.check_block(index, tail as u32, steps);
-            }
+        let (head, tail) = (offset / limits::BLOCK_BYTES, (end - 1) / limits::BLOCK_BYTES);
+        self.check_block(entry, head as u32, steps);
+        if tail > head {
+            self.check_block(entry, tail as u32, steps);
         }
         self.check_complete(entry, steps);
         true
@@ -176,7 +160,7 @@ impl Reassembly {
 
     /// Whether all of `range` lies in known entries and may be stored without too many holes.
     pub fn accepts(&self, range: &Range<u64>) -> bool {
-        range.end <= self.body_end
+        range.end <= self.body_end()
             && (self.stored.range_count() < limits::STORED_RANGES_MAX
                 || !self.stored.would_split_off(range))
     }
@@ -185,33 +169,26 @@ impl Reassembly {
     /// follows for blocks. Call only for what [`Reassembly::accepts`].
     pub fn store(&mut self, range: Range<u64>, places: &mut Vec<Place>, steps: &mut Vec<Step>) {
         let gaps: Vec<Range<u64>> = self.stored.gaps(range.clone()).collect();
-        for gap in &gaps {
-            self.stored.insert(gap.clone());
-        }
+        let placed_before = places.len();
         for gap in gaps {
-            let first = self.slots.partition_point(|slot| slot.end() <= gap.start);
-            for index in first..self.slots.len() {
-                let Some(slot) = self.slots.get(index) else { break };
-                if slot.start >= gap.end {
-                    break;
+            self.stored.insert(gap.clone());
+            for (entry, body, slot) in self.slots.within(&gap) {
+                let part = gap.start.max(body.start)..gap.end.min(body.end);
+                if !slot.closing {
+                    places.push(Place {
+                        entry,
+                        file_offset: part.start - body.start,
+                        run_offset: part.start - range.start,
+                        bytes: part.end - part.start,
+                    });
                 }
-                let part = gap.start.max(slot.start)..gap.end.min(slot.end());
-                if part.is_empty() || slot.progress != Progress::Open {
-                    continue;
-                }
-                let entry = self.first_entry + index as u32;
-                let slot_start = slot.start;
-                places.push(Place {
-                    entry,
-                    file_offset: part.start - slot_start,
-                    run_offset: part.start - range.start,
-                    bytes: part.end - part.start,
-                });
-                let first_block = (part.start - slot_start) / limits::BLOCK_BYTES;
-                let last_block = (part.end - 1 - slot_start) / limits::BLOCK_BYTES;
-                for block in first_block..=last_block {
-                    self.check_block(index, block as u32, steps);
-                }
+            }
+        }
+        for place in places.iter().skip(placed_before) {
+            let first_block = place.file_offset / limits::BLOCK_BYTES;
+            let last_block = (place.file_offset + place.bytes - 1) / limits::BLOCK_BYTES;
+            for block in first_block..=last_block {
+                self.check_block(place.entry, block as u32, steps);
             }
         }
     }
@@ -229,31 +206,32 @@ impl Reassembly {
         if entry >= self.entries() {
             return None;
         }
-        let Some(index) = self.index(entry) else { return Some(true) };
-        let slot = self.slots.get_mut(index)?;
-        if u64::from(block) >= slot.blocks() {
+        let Some(body) = self.slots.body(entry) else { return Some(true) };
+        let Some(slot) = self.slots.get_mut(entry) else { return Some(true) };
+        if u64::from(block) >= blocks(&body) {
             return Some(false);
         }
         let wanted = slot.epochs.get(&block).copied().unwrap_or(0);
         let one = u64::from(block)..u64::from(block) + 1;
-        let useless = slot.progress != Progress::Open
-            || slot.verified.contains(&one)
-            || slot.comparing.contains(&one);
+        let useless = slot.closing || slot.verified.contains(&one) || slot.comparing.contains(&one);
         if epoch == wanted && !useless {
+            let before = slot.digests.len();
             slot.digests.entry(block).or_insert(digest);
-            self.check_block(index, block, steps);
+            self.waiting_digests += slot.digests.len() - before;
+            self.check_block(entry, block, steps);
         }
         Some(true)
     }
 
     /// Asks for a comparison if the block is complete and its digest known.
-    fn check_block(&mut self, index: usize, block: u32, steps: &mut Vec<Step>) {
-        let entry = self.first_entry + index as u32;
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        if !self.stored.contains(&slot.block_range(u64::from(block))) {
+    fn check_block(&mut self, entry: u32, block: u32, steps: &mut Vec<Step>) {
+        let Some(body) = self.slots.body(entry) else { return };
+        if !self.stored.contains(&block_range(&body, u64::from(block))) {
             return;
         }
+        let Some(slot) = self.slots.get_mut(entry) else { return };
         if let Some(digest) = slot.digests.remove(&block) {
+            self.waiting_digests -= 1;
             slot.comparing.insert(u64::from(block)..u64::from(block) + 1);
             steps.push(Step::Verify { entry, block, digest });
         }
@@ -261,7 +239,7 @@ impl Reassembly {
 
     /// A block was compared and is as announced.
     pub fn on_verified(&mut self, entry: u32, block: u32, steps: &mut Vec<Step>) {
-        let Some(slot) = self.slot_mut(entry) else { return };
+        let Some(slot) = self.slots.get_mut(entry) else { return };
         let one = u64::from(block)..u64::from(block) + 1;
         if slot.comparing.remove(&one) == 1 {
             slot.verified.insert(one);
@@ -272,10 +250,10 @@ impl Reassembly {
     /// A block was compared and differs: its bytes are wanted again. Returns the new epoch, or
     /// None if there were too many, or the file is not wanted any more.
     pub fn on_differs(&mut self, entry: u32, block: u32) -> Option<u8> {
-        let index = self.index(entry)?;
-        let slot = self.slots.get_mut(index)?;
+        let body = self.slots.body(entry)?;
+        let slot = self.slots.get_mut(entry)?;
         let one = u64::from(block)..u64::from(block) + 1;
-        if slot.comparing.remove(&one) == 0 || slot.progress != Progress::Open {
+        if slot.comparing.remove(&one) == 0 || slot.closing {
             return None;
         }
         let epoch = slot.epochs.entry(block).or_insert(0);
@@ -284,8 +262,8 @@ impl Reassembly {
         if epoch > limits::EPOCH_MAX {
             return None;
         }
-        let range = slot.block_range(u64::from(block));
-        let start = slot.start;
+        let range = block_range(&body, u64::from(block));
+        let start = body.start;
         self.stored.remove(&range);
         for hole in slot.holes.covered_parts(&(range.start - start..range.end - start)) {
             self.stored.insert(start + hole.start..start + hole.end);
@@ -294,9 +272,10 @@ impl Reassembly {
     }
 
     fn check_complete(&mut self, entry: u32, steps: &mut Vec<Step>) {
-        let Some(slot) = self.slot_mut(entry) else { return };
-        if slot.progress == Progress::Open && slot.verified.covered() == slot.blocks() {
-            slot.progress = Progress::Closing;
+        let Some(body) = self.slots.body(entry) else { return };
+        let Some(slot) = self.slots.get_mut(entry) else { return };
+        if !slot.closing && slot.verified.covered() == blocks(&body) {
+            slot.closing = true;
             steps.push(Step::Commit { entry });
         }
     }
@@ -311,11 +290,13 @@ impl Reassembly {
     /// Its range counts as stored: what was never sent of it shall not keep the stored ranges
     /// around it apart, for their number is bounded.
     pub fn close(&mut self, entry: u32) -> bool {
-        match self.slot_mut(entry) {
-            Some(slot) if slot.progress == Progress::Open => {
-                slot.progress = Progress::Closing;
-                let range = slot.start..slot.end();
-                self.stored.insert(range);
+        let Some(body) = self.slots.body(entry) else { return false };
+        match self.slots.get_mut(entry) {
+            Some(slot) if !slot.closing => {
+                slot.closing = true;
+                self.waiting_digests -= slot.digests.len();
+                slot.digests.clear();
+                self.stored.insert(body);
                 true
             }
             _ => false,
@@ -325,18 +306,9 @@ impl Reassembly {
     /// The outcome of an entry is decided. False if it was before.
     pub fn settle(&mut self, entry: u32) -> bool {
         self.close(entry);
-        match self.slot_mut(entry) {
-            Some(slot) if slot.progress != Progress::Settled => {
-                slot.progress = Progress::Settled;
-                slot.digests.clear();
-            }
-            _ => return false,
-        }
-        self.unsettled -= 1;
-        while self.slots.front().is_some_and(|slot| slot.progress == Progress::Settled) {
-            self.slots.pop_front();
-            self.first_entry += 1;
-        }
+        let Some(slot) = self.slots.remove(entry) else { return false };
+        self.waiting_digests -= slot.digests.len();
+        self.holes -= slot.holes.range_count();
         true
     }
 }
@@ -501,5 +473,55 @@ mod tests {
         body.push_digest(0, 0, 0, digest(), &mut steps);
         assert!(body.close(0));
         assert_eq!(body.on_differs(0, 0), None);
+    }
+
+    //= proto.md#manifest-records
+    //= type=test
+    //# Holes of a settled file are ignored.
+    #[test]
+    fn holes_of_a_file_that_was_settled_meanwhile_are_no_fault() {
+        let mut body = Reassembly::default();
+        body.push_entry(100);
+        let mut steps = Vec::new();
+        assert!(body.push_hole(0, 10, &mut steps));
+        assert!(body.settle(0));
+        assert!(body.push_hole(20, 10, &mut steps));
+        assert_eq!((body.unsettled_holes(), steps), (0, Vec::new()));
+    }
+
+    //= proto.md#limits
+    //= type=test
+    //# | holes of a file | 16,384 |
+    #[test]
+    fn one_hole_too_many_is_a_fault() {
+        let mut body = Reassembly::default();
+        body.push_entry(3 * BLOCK);
+        let mut steps = Vec::new();
+        for hole in 0..limits::HOLES_MAX as u64 {
+            assert!(body.push_hole(2 * hole, 1, &mut steps));
+        }
+        assert!(!body.push_hole(2 * BLOCK, 1, &mut steps));
+        assert_eq!(body.unsettled_holes(), limits::HOLES_MAX);
+        assert!(body.settle(0));
+        assert_eq!(body.unsettled_holes(), 0);
+    }
+
+    #[test]
+    fn digests_are_counted_while_they_wait_for_the_bytes_of_their_blocks() {
+        let mut body = Reassembly::default();
+        body.push_entry(10 * BLOCK);
+        body.push_entry(10 * BLOCK);
+        let mut steps = Vec::new();
+        for block in [0, 1, 1, 2] {
+            body.push_digest(0, block, 0, digest(), &mut steps);
+            body.push_digest(1, block, 0, digest(), &mut steps);
+        }
+        assert_eq!(body.waiting_digests(), 6);
+        store(&mut body, 0..2 * BLOCK);
+        assert_eq!(body.waiting_digests(), 4);
+        assert!(body.close(0));
+        assert_eq!(body.waiting_digests(), 3);
+        assert!(body.settle(0) && body.settle(1));
+        assert_eq!(body.waiting_digests(), 0);
     }
 }

@@ -19,13 +19,14 @@ impl Receiver {
     }
 
     fn read_manifest(&mut self) {
+        // Taken out, so that what the records say can change everything else meanwhile.
+        let mut manifest = std::mem::take(&mut self.manifest);
         let mut used_total = 0;
-        let mut ready = std::mem::take(&mut self.ready_scratch);
-        ready.clear();
-        ready.extend_from_slice(self.manifest.ready());
-        while self.body.unsettled() < limits::UNSETTLED_MAX && self.may_take_entry() {
-            let rest = ready.get(used_total..).unwrap_or_default();
+        loop {
+            let rest = manifest.ready().get(used_total..).unwrap_or_default();
             match ManifestRecord::decode(rest) {
+                // Only entries wait: a hole, a void or the end may be what settles those before.
+                Ok(Some((ManifestRecord::Entry(_), _))) if !self.may_take_entry() => break,
                 Ok(Some((record, used))) => {
                     let ended = self.end.is_some();
                     if let Err(rule) = self.on_manifest_record(&record) {
@@ -44,8 +45,8 @@ impl Receiver {
                 }
             }
         }
-        self.manifest.consume(used_total);
-        self.ready_scratch = ready;
+        manifest.consume(used_total);
+        self.manifest = manifest;
     }
 
     fn on_manifest_record(&mut self, record: &ManifestRecord<'_>) -> Result<(), &'static str> {
@@ -114,12 +115,14 @@ impl Receiver {
     }
 
     fn read_digests(&mut self) {
+        let mut digests = std::mem::take(&mut self.digests);
         let mut used_total = 0;
-        let mut ready = std::mem::take(&mut self.ready_scratch);
-        ready.clear();
-        ready.extend_from_slice(self.digests.ready());
         loop {
-            let rest = ready.get(used_total..).unwrap_or_default();
+            self.digests_wait = self.body.waiting_digests() >= limits::WAITING_DIGESTS_MAX;
+            if self.digests_wait {
+                break;
+            }
+            let rest = digests.ready().get(used_total..).unwrap_or_default();
             let (record, used) = match DigestRecord::decode(rest, self.digest) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
@@ -143,8 +146,8 @@ impl Receiver {
             }
             used_total += used;
         }
-        self.digests.consume(used_total);
-        self.ready_scratch = ready;
+        digests.consume(used_total);
+        self.digests = digests;
     }
 
     /// Compares END's digest once everything it speaks of is here.
@@ -164,10 +167,10 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{Accepted, ReceiverConfig, Time};
+    use crate::proto::{Accepted, ReceivedRun, ReceiverConfig, Time};
     use crate::wire::{
-        Data, DigestAlgorithm, Flags, Frame, Greeting, Mode, Opener, Packet, PacketNumber, Probe,
-        Space,
+        Data, Digest, DigestAlgorithm, Flags, Frame, Greeting, Mode, Opener, Packet, PacketNumber,
+        Probe, Space, VoidReason,
     };
 
     const GREETING: Greeting = Greeting {
@@ -183,8 +186,12 @@ mod tests {
     };
 
     fn dry_run() -> Receiver {
+        receiver(true)
+    }
+
+    fn receiver(dry_run: bool) -> Receiver {
         let accepted = Accepted {
-            greeting: GREETING,
+            greeting: Greeting { dry_run, ..GREETING },
             connection: 1,
             seed: 2,
             srtt_us: 0,
@@ -282,5 +289,99 @@ mod tests {
         let probe = Probe { srtt_us: 0, window_packets: 1, answers, datagram_bytes: 1_200 };
         handle(&mut receiver, u64::from(number) + 1, Frame::Probe(probe));
         assert_eq!(receiver.progress().entries, read + 1);
+    }
+
+    fn handle_records(receiver: &mut Receiver, number: u64, space: Space, payload: &[u8]) {
+        let offset = match space {
+            Space::Digests => receiver.digests.frontier(),
+            _ => receiver.manifest.frontier(),
+        };
+        handle(receiver, number, Frame::Data(Data { space, offset, payload }));
+    }
+
+    //= proto.md#limits
+    //= type=test
+    //# a receiver reads no ENTRY at 8,192
+    #[test]
+    fn a_void_and_the_end_are_read_while_no_entry_is() {
+        let mut receiver = receiver(false);
+        let mut entries = Vec::new();
+        for _ in 0..limits::UNSETTLED_MAX {
+            FILE.encode(&mut entries);
+        }
+        handle_records(&mut receiver, 1, Space::Manifest, &entries);
+        assert_eq!(receiver.progress().entries, limits::UNSETTLED_MAX);
+        while receiver.poll_event().is_some() {}
+        let mut more = Vec::new();
+        ManifestRecord::Void { entry: 3, reason: VoidReason::Changed }.encode(&mut more);
+        FILE.encode(&mut more);
+        handle_records(&mut receiver, 2, Space::Manifest, &more);
+        let code = RefuseCode::Source;
+        let reason = Some(VoidReason::Changed);
+        let abandon = ReceiverEvent::Abandon { entry: 3, code, reason };
+        assert_eq!(receiver.poll_event(), Some(abandon));
+        assert_eq!(receiver.poll_event(), None, "the entry behind it waits");
+        receiver.entry_failed(3, code, "");
+        assert!(matches!(receiver.poll_event(), Some(ReceiverEvent::Entry(_))));
+    }
+
+    //= proto.md#limits
+    //= type=test
+    //# a receiver reads no ENTRY at 32,768
+    #[test]
+    fn no_entry_is_read_while_those_before_have_too_many_holes() {
+        let mut receiver = receiver(false);
+        let mut number = 0;
+        while receiver.progress().entries == number {
+            let mut records = Vec::new();
+            let size = 1 << 20;
+            let ManifestRecord::Entry(file) = FILE else { unreachable!() };
+            ManifestRecord::Entry(Entry { size, ..file }).encode(&mut records);
+            for hole in 0..limits::HOLES_MAX as u64 {
+                ManifestRecord::Hole { offset: 2 * hole, bytes: 1 }.encode(&mut records);
+            }
+            number += 1;
+            handle_records(&mut receiver, u64::from(number), Space::Manifest, &records);
+        }
+        assert_eq!(receiver.progress().entries, 2);
+        assert_eq!(receiver.body.unsettled_holes(), limits::UNSETTLED_HOLES_MAX);
+        receiver.entry_present(0);
+        assert_eq!(receiver.progress().entries, 3);
+    }
+
+    //= proto.md#limits
+    //= type=test
+    //# | digests whose blocks are not complete | a receiver reads no further at 65,536 |
+    #[test]
+    fn digests_wait_until_the_bytes_of_the_blocks_before_have_come() {
+        let mut receiver = receiver(false);
+        let blocks = limits::WAITING_DIGESTS_MAX as u32 + 5;
+        let ManifestRecord::Entry(file) = FILE else { unreachable!() };
+        let mut records = Vec::new();
+        let size = u64::from(blocks) * limits::BLOCK_BYTES;
+        ManifestRecord::Entry(Entry { size, ..file }).encode(&mut records);
+        handle_records(&mut receiver, 1, Space::Manifest, &records);
+        let mut digests = Vec::new();
+        let digest = Digest::from_slice(&[]).unwrap();
+        for block in 0..blocks {
+            DigestRecord { entry: 0, block, epoch: 0, digest }.encode(&mut digests);
+        }
+        handle_records(&mut receiver, 2, Space::Digests, &digests);
+        let record_bytes = limits::DIGEST_RECORD_FIXED_BYTES as u64;
+        let read = limits::WAITING_DIGESTS_MAX as u64;
+        assert_eq!(receiver.digests.consumed(), read * record_bytes);
+        let first = PacketNumber(3);
+        let bytes = limits::BLOCK_BYTES;
+        let run = ReceivedRun {
+            first,
+            packets: 1,
+            offset: 0,
+            payload_bytes: bytes,
+            bytes,
+            ack_now: false,
+        };
+        receiver.handle_body(Time::ZERO, &run, &mut Vec::new());
+        assert_eq!(receiver.digests.consumed(), (read + 1) * record_bytes);
+        assert_eq!(receiver.stats().unplaced, 0, "and nothing was dropped");
     }
 }

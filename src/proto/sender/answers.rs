@@ -13,19 +13,21 @@ impl Sender {
         // Told again even if nothing is new: the last acknowledgement may have been lost.
         self.answers_ack_due = true;
         self.answers.insert(data.offset, data.payload);
-        let ready = self.answers.ready().to_vec();
-        let mut rest = ready.as_slice();
+        // Taken out, so that what the records say can change everything else meanwhile.
+        let mut answers = std::mem::take(&mut self.answers);
+        let mut used_total = 0;
         while !self.is_over() {
-            match AnswerRecord::decode(rest) {
+            match AnswerRecord::decode(answers.ready().get(used_total..).unwrap_or_default()) {
                 Ok(Some((record, used))) => {
                     self.on_answer(&record);
-                    rest = rest.get(used..).unwrap_or_default();
+                    used_total += used;
                 }
                 Ok(None) => break,
-                Err(_) => return self.fail_protocol("an answer record is malformed"),
+                Err(_) => self.fail_protocol("an answer record is malformed"),
             }
         }
-        self.answers.consume(ready.len() - rest.len());
+        answers.consume(used_total);
+        self.answers = answers;
     }
 
     fn on_answer(&mut self, record: &AnswerRecord<'_>) {

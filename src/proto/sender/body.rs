@@ -1,32 +1,27 @@
 //! Which body bytes wait to be sent: new ones, lost ones, and those nobody wants any more.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::proto::entry_window::EntryWindow;
 use crate::proto::range_set::RangeSet;
 use crate::wire::{PacketNumber, limits};
 
-/// The body range of one entry.
+/// An entry that the receiver has not settled.
 #[derive(Clone, Debug)]
 struct Span {
-    start: u64,
-    bytes: u64,
-    /// No byte is to be sent any more: settled, refused, or void.
+    /// No byte is to be sent any more: it is void, or nothing is to be stored.
     closed: bool,
-    /// The receiver has decided on it.
-    settled: bool,
+    /// Ranges of its file without data.
+    holes: u32,
 }
 
 /// The body as the sender sees it: entries end to end, and what of them is still to be sent.
 #[derive(Debug, Default)]
 pub struct BodyQueue {
-    /// Entries from `first_entry` on; settled ones at the front are forgotten.
-    spans: VecDeque<Span>,
-    first_entry: u32,
-    /// Entries in `spans` that are not settled.
-    unsettled: usize,
-    /// Length of the body so far.
-    end: u64,
+    spans: EntryWindow<Span>,
+    /// Holes of all entries in `spans`.
+    holes: usize,
     unsent: RangeSet,
     lost: RangeSet,
     /// What the tail lost and was sent again: it is sent once more.
@@ -44,17 +39,22 @@ pub struct BodyQueue {
 impl BodyQueue {
     /// Number of entries so far.
     pub fn entries(&self) -> u32 {
-        self.first_entry + self.spans.len() as u32
+        self.spans.entries()
     }
 
     /// Number of entries the receiver has not settled.
     pub fn unsettled(&self) -> usize {
-        self.unsettled
+        self.spans.open()
+    }
+
+    /// Holes of the entries the receiver has not settled.
+    pub fn unsettled_holes(&self) -> usize {
+        self.holes
     }
 
     /// Length of the body so far.
     pub fn end(&self) -> u64 {
-        self.end
+        self.spans.body_end()
     }
 
     /// Bytes that have never been sent.
@@ -64,43 +64,40 @@ impl BodyQueue {
 
     /// Appends an entry; `wanted` is false in a dry run. Returns its number.
     pub fn push_entry(&mut self, bytes: u64, wanted: bool) -> u32 {
-        let entry = self.entries();
-        let start = self.end;
-        self.end += bytes;
-        self.spans.push_back(Span { start, bytes, closed: !wanted, settled: false });
-        self.unsettled += 1;
+        let start = self.end();
+        let entry = self.spans.push(bytes, Span { closed: !wanted, holes: 0 });
         if wanted {
-            self.unsent.insert(start..self.end);
+            self.unsent.insert(start..self.end());
         }
         entry
     }
 
     /// A range of the last entry's file has no data and is never sent.
     pub fn push_hole(&mut self, offset: u64, bytes: u64) {
-        if let Some(span) = self.spans.back() {
-            let start = span.start.saturating_add(offset);
-            let end = start.saturating_add(bytes).min(span.start + span.bytes);
-            self.unsent.remove(&(start..end));
+        let entry = self.entries().wrapping_sub(1);
+        let Some(body) = self.spans.body(entry) else { return };
+        if let Some(span) = self.spans.get_mut(entry) {
+            span.holes += 1;
+            self.holes += 1;
         }
+        let start = body.start.saturating_add(offset);
+        let end = start.saturating_add(bytes).min(body.end);
+        self.unsent.remove(&(start..end));
     }
 
-    fn span(&self, entry: u32) -> Option<&Span> {
-        self.spans.get(entry.checked_sub(self.first_entry)? as usize)
-    }
-
-    /// Where `entry`'s body starts, and its length. None if unknown or settled long ago.
+    /// Where `entry`'s body lies. None if it is unknown or settled.
     pub fn range(&self, entry: u32) -> Option<Range<u64>> {
-        self.span(entry).map(|span| span.start..span.start + span.bytes)
+        self.spans.body(entry)
     }
 
     /// No byte of `entry` is to be sent any more.
     pub fn close(&mut self, entry: u32) {
-        let Some(index) = entry.checked_sub(self.first_entry) else { return };
-        let Some(span) = self.spans.get_mut(index as usize) else { return };
-        span.closed = true;
-        let range = span.start..span.start + span.bytes;
-        self.unsent.remove(&range);
-        self.forget_lost(&range);
+        let Some(body) = self.spans.body(entry) else { return };
+        if let Some(span) = self.spans.get_mut(entry) {
+            span.closed = true;
+        }
+        self.unsent.remove(&body);
+        self.forget_lost(&body);
     }
 
     fn forget_lost(&mut self, range: &Range<u64>) {
@@ -110,43 +107,35 @@ impl BodyQueue {
 
     /// The receiver has decided on `entry`. False if it is unknown or was settled before.
     pub fn settle(&mut self, entry: u32) -> bool {
-        let Some(index) = entry.checked_sub(self.first_entry) else { return false };
-        match self.spans.get_mut(index as usize) {
-            Some(span) if !span.settled => span.settled = true,
-            _ => return false,
-        }
-        self.unsettled -= 1;
+        let Some(body) = self.spans.body(entry) else { return false };
         self.close(entry);
-        while self.spans.front().is_some_and(|span| span.settled) {
-            self.spans.pop_front();
-            self.first_entry += 1;
+        if let Some(span) = self.spans.remove(entry) {
+            self.holes -= span.holes as usize;
         }
-        if !self.epochs.is_empty() {
-            self.epochs = self.epochs.split_off(&(self.first_entry, 0));
-            let start = self.spans.front().map_or(self.end, |span| span.start);
-            self.resent = self.resent.split_off(&start);
-        }
+        self.epochs.extract_if((entry, 0)..=(entry, u32::MAX), |_, _| true).for_each(drop);
+        self.resent.extract_if(body, |_, _| true).for_each(drop);
         true
     }
 
     /// The range of block `block` of `entry`, if there is such a block.
     pub fn block_range(&self, entry: u32, block: u32) -> Option<Range<u64>> {
-        let span = self.span(entry)?;
-        let offset = u64::from(block) * limits::BLOCK_BYTES;
-        let bytes = span.bytes.checked_sub(offset)?.min(limits::BLOCK_BYTES);
-        (bytes > 0).then_some(span.start + offset..span.start + offset + bytes)
+        let body = self.spans.body(entry)?;
+        let start = body.start.saturating_add(u64::from(block) * limits::BLOCK_BYTES);
+        let end = body.end.min(start.saturating_add(limits::BLOCK_BYTES));
+        (start < end).then_some(start..end)
     }
 
     /// The receiver has these blocks already. False if there are no such blocks, or their entry
     /// is settled.
     pub fn have(&mut self, entry: u32, first_block: u32, blocks: u32) -> bool {
-        let Some(span) = self.span(entry) else { return false };
+        let Some(body) = self.spans.body(entry) else { return false };
+        let bytes = body.end - body.start;
         let end = u64::from(first_block) + u64::from(blocks);
-        if span.settled || end > span.bytes.div_ceil(limits::BLOCK_BYTES) {
+        if end > bytes.div_ceil(limits::BLOCK_BYTES) {
             return false;
         }
-        let start = span.start + u64::from(first_block) * limits::BLOCK_BYTES;
-        let range = start..span.start + (end * limits::BLOCK_BYTES).min(span.bytes);
+        let start = body.start + u64::from(first_block) * limits::BLOCK_BYTES;
+        let range = start..body.start + (end * limits::BLOCK_BYTES).min(bytes);
         self.unsent.remove(&range);
         self.forget_lost(&range);
         true
@@ -155,8 +144,7 @@ impl BodyQueue {
     /// The receiver asks for a block again. False if there is no such block, its entry is
     /// settled, or the epoch is not one more than before.
     pub fn ask_again(&mut self, entry: u32, block: u32, epoch: u8) -> bool {
-        let open = self.span(entry).is_some_and(|span| !span.settled);
-        if !open || self.block_range(entry, block).is_none() {
+        if self.block_range(entry, block).is_none() {
             return false;
         }
         let last = self.epochs.entry((entry, block)).or_insert(0);
@@ -169,14 +157,10 @@ impl BodyQueue {
 
     /// `range` is to be sent again, as far as it is still wanted.
     pub fn on_lost(&mut self, range: Range<u64>) {
-        let after = self.spans.partition_point(|span| span.start + span.bytes <= range.start);
-        for span in self.spans.iter().skip(after) {
-            if span.start >= range.end {
-                break;
-            }
+        for (_, body, span) in self.spans.within(&range) {
             if !span.closed {
-                let end = (span.start + span.bytes).min(range.end);
-                for missing in self.arrived.gaps(span.start.max(range.start)..end) {
+                let part = body.start.max(range.start)..body.end.min(range.end);
+                for missing in self.arrived.gaps(part) {
                     self.lost.insert(missing);
                 }
             }
@@ -276,11 +260,13 @@ impl BodyQueue {
 
     /// Bytes of memory held, roughly.
     pub fn memory_bytes(&self) -> usize {
-        self.spans.capacity() * size_of::<Span>()
+        self.spans.memory_bytes()
             + [&self.unsent, &self.lost, &self.repeats, &self.repeated, &self.arrived]
-                .map(|ranges| ranges.range_count() * 32)
+                .map(RangeSet::memory_bytes)
                 .iter()
                 .sum::<usize>()
+            + self.epochs.len() * 24
+            + self.resent.len() * 48
     }
 }
 

@@ -74,6 +74,9 @@ const STREAM_HELD_BYTES: u64 = 512 * 1_024;
 /// reading before the VOID that would settle one. Each may cost the receiver a descriptor.
 const UNSETTLED_MAX: usize = limits::UNSETTLED_MAX as usize / 2;
 
+/// Holes of entries that are not settled at most before another file is announced.
+const UNSETTLED_HOLES_MAX: usize = limits::UNSETTLED_HOLES_MAX / 4;
+
 /// Where the machine is.
 #[derive(Debug, PartialEq)]
 enum State {
@@ -365,6 +368,7 @@ impl Sender {
             && self.manifest.held_bytes() < STREAM_HELD_BYTES
             && self.digests.held_bytes() < STREAM_HELD_BYTES
             && self.body.unsettled() < UNSETTLED_MAX
+            && self.body.unsettled_holes() < UNSETTLED_HOLES_MAX
             && !self.is_over()
     }
 
