@@ -189,6 +189,10 @@ pub enum ControllerKind {
     /// Finds the rate and keeps finding it.
     #[default]
     Auto,
+    /// BBR version 3: a model of rate and RTT that gives way at 2 % of loss.
+    Bbr,
+    /// CUBIC: gives way at each loss.
+    Cubic,
     /// Keeps to `--rate`.
     Fixed,
 }

@@ -40,6 +40,8 @@ fn transfer(options: &SendOptions, console: &Console, report: &mut Report) -> Re
             dry_run: options.dry_run,
             algorithm: match options.controller {
                 ControllerKind::Auto => Algorithm::Auto,
+                ControllerKind::Bbr => Algorithm::Bbr,
+                ControllerKind::Cubic => Algorithm::Cubic,
                 ControllerKind::Fixed => Algorithm::Fixed,
             },
             rate_bytes_max: options.rate_bits_per_second.map(|bits| bits / 8),

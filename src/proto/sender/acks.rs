@@ -52,12 +52,14 @@ impl Sender {
         self.digests.raise_limit(ack.max_digests);
         let acked = self.in_flight.on_ack(ack, self.body.has_repeated());
         self.release(&acked);
-        if let Some((sent_at, _)) = acked.largest
+        let mut rtt = None;
+        if let Some(departure) = &acked.largest
             && !self.is_late(now)
         {
             let delay = Duration::from_micros(u64::from(ack.delay_us));
-            let since = now.saturating_since(sent_at);
+            let since = now.saturating_since(departure.at);
             self.ack_delay_max = self.ack_delay_max.max(delay.min(Duration::from_millis(25)));
+            rtt = Some(since.saturating_sub(delay));
             self.rtt.on_sample(now, since.saturating_sub(delay));
         }
         if acked.packets > 0 {
@@ -70,7 +72,7 @@ impl Sender {
         }
         self.detect_losses(now);
         if newer {
-            self.sample(now, ack, &acked);
+            self.sample(now, ack, &acked, rtt);
         }
         self.set_pace(now);
     }
@@ -90,6 +92,7 @@ impl Sender {
         }
         if acked.spurious_packets > 0 {
             self.stats.packets_spurious += acked.spurious_packets;
+            self.loss_count.on_spurious(acked.spurious_packets);
             let window = self.reordering_window.max(self.reordering_window_min()) * 2;
             self.reordering_window = window.min(self.rtt.smoothed());
             self.reordering_rounds = 0;
@@ -125,6 +128,7 @@ impl Sender {
             return;
         }
         self.stats.packets_lost += lost.packets;
+        self.loss_count.on_lost(lost, self.in_flight.lost_bytes());
         for chunk in &lost.chunks {
             match chunk.space {
                 Space::Body => self.body.on_lost(chunk.range.clone()),
@@ -140,28 +144,39 @@ impl Sender {
     }
 
     /// Tells the controller what this ACK shows.
-    fn sample(&mut self, now: Time, ack: &Ack<'_>, acked: &Acked) {
+    fn sample(&mut self, now: Time, ack: &Ack<'_>, acked: &Acked, rtt: Option<Duration>) {
         let round_ended = ack.largest >= self.round_end;
         if round_ended {
             self.round_end = self.in_flight.next_number();
             self.on_round();
         }
-        let receiver_dropped = self.last_ack.is_some_and(|last| last.drops != ack.drops);
-        if let Some(last) = self.last_ack {
-            self.stats.receiver_drops += u64::from(ack.drops.wrapping_sub(last.drops));
-        } else {
-            self.stats.receiver_drops = u64::from(ack.drops);
+        let drops_before = self.last_ack.map_or(0, |last| last.drops);
+        let receiver_dropped = drops_before != ack.drops;
+        if receiver_dropped {
+            self.stats.receiver_drops += u64::from(ack.drops.wrapping_sub(drops_before));
+            self.loss_count.on_drops(now, self.rtt.smoothed());
         }
-        let (rate, limited, is_train) = self.rate_sample(ack, acked);
+        let sent_packets = (ack.largest.0 + 1).saturating_sub(self.config.first_number);
+        let rate = self.rate_sample(ack, acked);
+        let departure = acked.largest.unwrap_or_default();
         self.controller.on_ack(&AckSample {
             now,
             smoothed_rtt: self.rtt.smoothed(),
+            rtt,
             min_rtt: self.rtt.minimum(),
             queue_delay: self.rtt.latest().saturating_sub(self.rtt.minimum()),
-            rate,
-            is_train,
-            limited,
-            sent_packets: (ack.largest.0 + 1).saturating_sub(self.config.first_number),
+            rate: rate.bytes_per_second,
+            is_train: rate.is_train,
+            limited: rate.limited,
+            delivered_bytes: rate.delivered_bytes,
+            sent_in_flight_bytes: departure.in_flight_bytes,
+            flight_lost_bytes: match acked.largest {
+                Some(_) => self.in_flight.lost_bytes() - departure.lost_bytes,
+                None => 0,
+            },
+            acked_bytes: acked.bytes,
+            loss: self.loss_count.take(now, sent_packets.saturating_sub(ack.received_packets)),
+            sent_packets,
             received_packets: ack.received_packets,
             receiver_dropped,
             in_flight_bytes: self.in_flight.bytes(),
@@ -174,10 +189,10 @@ impl Sender {
             received_bytes: ack.received_bytes,
             drops: ack.drops,
         });
-        if let Some((sent_at, _)) = acked.largest {
+        if let Some(departure) = acked.largest {
             self.mark.arrival_us = ack.arrival_us;
             self.mark.received_bytes = ack.received_bytes;
-            self.mark.sent_at = sent_at;
+            self.mark.sent_at = departure.at;
             if self.train.is_none() {
                 self.train = Some(self.mark);
             }
@@ -186,22 +201,25 @@ impl Sender {
 
     /// Delivery rate over the span from when the newest reported packet left to its arrival,
     /// by the receiver's clock; for the first flight over the flight's own spacing.
-    fn rate_sample(&self, ack: &Ack<'_>, acked: &Acked) -> (Option<u64>, bool, bool) {
-        let Some((sent_at, mark)) = acked.largest else { return (None, true, false) };
+    fn rate_sample(&self, ack: &Ack<'_>, acked: &Acked) -> RateSample {
+        let Some(departure) = acked.largest else { return RateSample::default() };
+        let mark = departure.mark;
         let first_flight = mark.received_bytes == 0;
         let base = if first_flight { self.train } else { Some(mark) };
-        let Some(base) = base else { return (None, true, false) };
-        let bytes = ack.received_bytes.saturating_sub(base.received_bytes);
+        let mut sample = RateSample { limited: mark.limited, ..RateSample::default() };
+        let Some(base) = base else { return sample };
+        sample.delivered_bytes = ack.received_bytes.saturating_sub(base.received_bytes);
         let arrival_us = ack.arrival_us.saturating_sub(base.arrival_us);
         // Packets that were held up and arrive at once would show too high a rate: the span in
         // which they left bounds it. The first flight leaves at once, so its span says nothing.
-        let sent_us = sent_at.saturating_since(base.sent_at).as_micros() as u64;
+        let sent_us = departure.at.saturating_since(base.sent_at).as_micros() as u64;
         let span_us = if first_flight { arrival_us } else { arrival_us.max(sent_us) };
-        if span_us < RATE_SPAN_MIN_US || (first_flight && bytes < TRAIN_BYTES_MIN) {
-            return (None, true, false);
+        let too_few = first_flight && sample.delivered_bytes < TRAIN_BYTES_MIN;
+        if span_us < RATE_SPAN_MIN_US || too_few {
+            return sample;
         }
-        let rate = u128::from(bytes) * 1_000_000 / u128::from(span_us);
-        (u64::try_from(rate).ok(), mark.limited, first_flight)
+        let rate = u128::from(sample.delivered_bytes) * 1_000_000 / u128::from(span_us);
+        RateSample { bytes_per_second: u64::try_from(rate).ok(), is_train: first_flight, ..sample }
     }
 
     fn on_round(&mut self) {
@@ -213,4 +231,13 @@ impl Sender {
             self.reordering_window = if half < least { Duration::ZERO } else { half };
         }
     }
+}
+
+/// What an ACK shows of the delivery rate.
+#[derive(Debug, Default)]
+struct RateSample {
+    bytes_per_second: Option<u64>,
+    delivered_bytes: u64,
+    limited: bool,
+    is_train: bool,
 }

@@ -39,6 +39,19 @@ pub struct Mark {
     pub limited: bool,
 }
 
+/// The sender's state when a run had left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Departure {
+    /// When it left.
+    pub at: Time,
+    /// Bytes in flight, the run's own among them.
+    pub in_flight_bytes: u64,
+    /// Bytes declared lost since the transfer began.
+    pub lost_bytes: u64,
+    /// The receiver's counters.
+    pub mark: Mark,
+}
+
 /// Packets that left together.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -46,16 +59,14 @@ pub struct Run {
     pub first: PacketNumber,
     /// How many packets, 1 to 64.
     pub packets: u64,
-    /// When they left.
-    pub sent_at: Time,
+    /// When they left, and how things stood.
+    pub departure: Departure,
     /// What they carry together; none for START and PROBE.
     pub chunk: Option<Chunk>,
     /// Payload of every packet but the last, in bytes.
     pub payload_bytes: u64,
     /// Bytes of every datagram (the last one may have fewer).
     pub datagram_bytes: u64,
-    /// The receiver's counters when the run left.
-    pub mark: Mark,
     /// Bit i: packet `first` + i was reported.
     reported: u64,
     /// Bit i: packet `first` + i was declared lost.
@@ -120,9 +131,10 @@ pub struct Acked {
     pub spurious_packets: u64,
     /// When the newest of them left.
     pub newest_sent_at: Option<Time>,
-    /// The run that holds the ACK's `largest`, if that is newly reported: when it left, and its
-    /// mark.
-    pub largest: Option<(Time, Mark)>,
+    /// The bytes of their datagrams.
+    pub bytes: u64,
+    /// The run that holds the ACK's `largest`, if that is newly reported.
+    pub largest: Option<Departure>,
     /// Largest datagram newly reported, in bytes.
     pub datagram_bytes: u64,
     /// Numbers newly reported that carried no content (START, PROBE).
@@ -142,6 +154,8 @@ pub struct Lost {
     pub large_packets: u64,
     /// Numbers of those that carried none (START, PROBE).
     pub probes: Vec<PacketNumber>,
+    /// The newest run of which a packet was lost.
+    pub newest: Option<Departure>,
 }
 
 /// All runs that are not settled, and settled ones an ACK may still speak of.
@@ -151,6 +165,8 @@ pub struct InFlight {
     next: PacketNumber,
     bytes: u64,
     packets: u64,
+    /// Bytes declared lost, ever.
+    lost_bytes: u64,
     /// When the newest packet reported so far left.
     newest_reported: Option<Time>,
 }
@@ -158,7 +174,14 @@ pub struct InFlight {
 impl InFlight {
     /// Nothing under way; the first packet will have number `first`.
     pub fn new(first: PacketNumber) -> InFlight {
-        InFlight { runs: VecDeque::new(), next: first, bytes: 0, packets: 0, newest_reported: None }
+        InFlight {
+            runs: VecDeque::new(),
+            next: first,
+            bytes: 0,
+            packets: 0,
+            lost_bytes: 0,
+            newest_reported: None,
+        }
     }
 
     /// The number of the next packet.
@@ -169,6 +192,11 @@ impl InFlight {
     /// Bytes of datagrams neither reported nor lost.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes declared lost since the transfer began.
+    pub fn lost_bytes(&self) -> u64 {
+        self.lost_bytes
     }
 
     /// Bytes of memory held.
@@ -194,11 +222,15 @@ impl InFlight {
         self.runs.push_back(Run {
             first,
             packets,
-            sent_at: now,
+            departure: Departure {
+                at: now,
+                in_flight_bytes: self.bytes,
+                lost_bytes: self.lost_bytes,
+                mark,
+            },
             chunk,
             payload_bytes,
             datagram_bytes,
-            mark,
             reported: 0,
             lost: 0,
         });
@@ -228,7 +260,8 @@ impl InFlight {
             acked.spurious_packets += u64::from(was_lost.count_ones());
             self.packets -= u64::from(open.count_ones());
             self.bytes -= u64::from(open.count_ones()) * run.datagram_bytes;
-            acked.newest_sent_at = acked.newest_sent_at.max(Some(run.sent_at));
+            acked.newest_sent_at = acked.newest_sent_at.max(Some(run.departure.at));
+            acked.bytes += u64::from(open.count_ones()) * run.datagram_bytes;
             acked.datagram_bytes = acked.datagram_bytes.max(run.datagram_bytes);
             if run.chunk.is_none() {
                 acked.probes.push(run.first);
@@ -240,7 +273,7 @@ impl InFlight {
             run.for_each_piece(was_lost, |piece| acked.spurious.push((run.first, piece)));
             let largest_bit = ack.largest.0.checked_sub(run.first.0);
             if largest_bit.is_some_and(|bit| bit < run.packets && new >> bit & 1 == 1) {
-                acked.largest = Some((run.sent_at, run.mark));
+                acked.largest = Some(run.departure);
             }
         }
         self.newest_reported = self.newest_reported.max(acked.newest_sent_at);
@@ -271,13 +304,13 @@ impl InFlight {
         let newest = self.newest_reported?;
         for index in 0..self.runs.len() {
             let run = self.runs.get_mut(index)?;
-            if run.sent_at >= newest {
+            if run.departure.at >= newest {
                 return None;
             }
             if run.open_mask() == 0 {
                 continue;
             }
-            let deadline = run.sent_at + wait;
+            let deadline = run.departure.at + wait;
             if deadline > now {
                 return Some(deadline);
             }
@@ -322,6 +355,10 @@ impl InFlight {
         self.bytes -= count * run.datagram_bytes;
         lost.packets += count;
         lost.bytes += count * run.datagram_bytes;
+        self.lost_bytes += count * run.datagram_bytes;
+        if lost.newest.is_none_or(|newest| newest.at <= run.departure.at) {
+            lost.newest = Some(run.departure);
+        }
         if run.chunk.is_none() {
             lost.probes.push(run.first);
         } else if run.datagram_bytes > limits::DATAGRAM_BYTES_MIN as u64 {

@@ -7,7 +7,7 @@
 //! 4. PROBE that tests a larger datagram
 //! 5. within window, pacing and credit: manifest, digests, lost body, new body
 //!
-//! The parts: `body` (what waits), `in_flight` (what is under way), `rtt`, `pacer`,
+//! The parts: `body` (what waits), `in_flight` (what is under way), `loss_count`, `rtt`, `pacer`,
 //! `flow_control`, `path_mtu`, `congestion`; `acks` takes ACKs in and finds losses, `answers` reads
 //! the receiver's records, `transmit` makes packets.
 
@@ -17,6 +17,7 @@ mod body;
 pub mod congestion;
 mod flow_control;
 mod in_flight;
+mod loss_count;
 mod pacer;
 mod path_mtu;
 mod rtt;
@@ -32,6 +33,7 @@ use self::body::BodyQueue;
 use self::congestion::Controller;
 use self::flow_control::FlowControl;
 use self::in_flight::{InFlight, Mark};
+use self::loss_count::LossCount;
 use self::pacer::Pacer;
 use self::path_mtu::PathMtu;
 use self::rtt::RttEstimator;
@@ -120,6 +122,7 @@ pub struct Sender {
     reordering_window: Duration,
     reordering_rounds: u32,
     loss_deadline: Option<Time>,
+    loss_count: LossCount,
     pto_backoff: u32,
     probes_due: u32,
     /// The probes that are due carry no content: credit forbids new one, and none was lost.
@@ -196,7 +199,7 @@ impl Sender {
         let first = PacketNumber(config.first_number);
         let window = limits::STREAM_WINDOW_BYTES;
         Sender {
-            controller: config.algorithm.build(now, Duration::ZERO, config.rate_bytes_max),
+            controller: config.algorithm.build(now, Duration::ZERO, config.rate_bytes_max, 0),
             mtu: PathMtu::new(config.route_datagram_bytes, limits::DATAGRAM_BYTES_MAX),
             transcript: Transcript::new(config.digest),
             random,
@@ -219,6 +222,7 @@ impl Sender {
             reordering_window: Duration::ZERO,
             reordering_rounds: 0,
             loss_deadline: None,
+            loss_count: LossCount::default(),
             pto_backoff: 0,
             probes_due: 0,
             probes_are_bare: false,
@@ -298,8 +302,9 @@ impl Sender {
         self.flow = FlowControl::new(self.in_flight.next_number(), welcome.credit);
         self.mtu =
             PathMtu::new(self.config.route_datagram_bytes, welcome.datagram_bytes_max as usize);
-        self.controller =
-            self.config.algorithm.build(now, self.rtt.smoothed(), self.config.rate_bytes_max);
+        let (rtt, rate) = (self.rtt.smoothed(), self.config.rate_bytes_max);
+        let seed = self.random.random();
+        self.controller = self.config.algorithm.build(now, rtt, rate, seed);
         self.pacer.bound_burst(u64::from(welcome.socket_bytes) / 4);
         self.state = State::Open;
         self.last_heard = now;
