@@ -30,7 +30,7 @@ pub fn run(bytes: &[u8]) -> u64 {
     forge::sign(&mut hello, 0, 0, 0);
     assert_eq!(admission.open_start(now, b"peer", &hello), None, "a HELLO opens nothing");
 
-    let Some(answer) = admission.answer_hello(now, b"peer", &hello, refusal) else { return 0 };
+    let Some(answer) = admission.answer_hello(now, b"peer", &hello, || refusal) else { return 0 };
     assert!(answer.len() <= hello.len(), "more goes to a stranger than came");
     let packet = Opener::hello().open(&hello).expect("only a HELLO is answered");
     let Frame::Hello(sent) = packet.frame else { panic!("only a HELLO is answered") };

@@ -151,6 +151,15 @@ impl Buffer {
         })
     }
 
+    /// Appends a copy of a datagram, for which there must be room; returns where it stands.
+    pub(super) fn copy(&mut self, datagram: &[u8], arrival: &Arrival) -> Option<usize> {
+        let start = self.filled;
+        let length = datagram.len();
+        self.unused().get_mut(..length)?.copy_from_slice(datagram);
+        self.push(Arrival { start, length, segment_bytes: length.max(1), ..*arrival });
+        Some(start)
+    }
+
     /// The unused rest of the slab, for a receive.
     pub(super) fn unused(&mut self) -> &mut [u8] {
         &mut self.storage.slab[self.filled..]

@@ -47,18 +47,19 @@ impl Admission {
     }
 
     /// The answer to a HELLO from `peer` (its address and port as bytes): WELCOME, or CLOSE if
-    /// `refusal` says why, or nothing if it is no HELLO. Never longer than the HELLO.
+    /// `refusal`, which is asked only for a HELLO that is one, says why; or nothing. Never longer
+    /// than the HELLO.
     pub fn answer_hello(
         &self,
         now: Time,
         peer: &[u8],
         datagram: &[u8],
-        refusal: Option<CloseCode>,
+        refusal: impl FnOnce() -> Option<CloseCode>,
     ) -> Option<Vec<u8>> {
         let packet = Opener::hello().open(datagram).ok()?;
         let Frame::Hello(hello) = packet.frame else { return None };
         let greeting = hello.greeting;
-        let refusal = match refusal {
+        let refusal = match refusal() {
             Some(code) => Some(code),
             None if !greeting.speaks_our_version() => Some(CloseCode::Version),
             None if greeting.mode != Mode::Open => Some(CloseCode::Mode),
@@ -191,7 +192,7 @@ mod tests {
     fn start_is_taken_only_from_the_address_that_got_the_welcome_and_in_time() {
         let admission = Admission::new(ReceiverConfig::default(), [1; 32]);
         let now = Time::ZERO + Duration::from_secs(100);
-        let answer = admission.answer_hello(now, b"peer", &hello(greeting()), None).unwrap();
+        let answer = admission.answer_hello(now, b"peer", &hello(greeting()), || None).unwrap();
         assert!(answer.len() <= 1_200);
         let start = start(&welcome_of(&answer));
         let accepted = admission.open_start(now, b"peer", &start).unwrap();
@@ -208,14 +209,15 @@ mod tests {
     #[test]
     fn a_refusal_is_told_and_garbage_is_not_answered() {
         let admission = Admission::new(ReceiverConfig::default(), [1; 32]);
-        let refusal = Some(CloseCode::Forbidden);
+        let refusal = || Some(CloseCode::Forbidden);
         let answer = admission.answer_hello(Time::ZERO, b"p", &hello(greeting()), refusal).unwrap();
         let opener = Opener { connection: 77, seed: 88, expected: PacketNumber(0) };
         let frame = opener.open(&answer).unwrap().frame;
         assert_eq!(frame, Frame::Close(Close { code: CloseCode::Forbidden, text: "" }));
         let mut short = hello(greeting());
         short.truncate(1_199);
-        assert_eq!(admission.answer_hello(Time::ZERO, b"p", &short, None), None);
-        assert_eq!(admission.answer_hello(Time::ZERO, b"p", &[0; 1_400], None), None);
+        let unasked = || panic!("whether it may send matters only for a HELLO");
+        assert_eq!(admission.answer_hello(Time::ZERO, b"p", &short, unasked), None);
+        assert_eq!(admission.answer_hello(Time::ZERO, b"p", &[0; 1_400], unasked), None);
     }
 }

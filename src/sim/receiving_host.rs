@@ -220,7 +220,7 @@ impl ReceivingHost {
         }
         let kind = peek(&datagram).map(|(kind, _)| kind);
         if kind == Some(FrameType::Hello) {
-            return self.admission.answer_hello(now, &peer(transfer), &datagram, None);
+            return self.admission.answer_hello(now, &peer(transfer), &datagram, || None);
         }
         if connection.machine.is_none() {
             self.admit(now, transfer, &datagram, watch);

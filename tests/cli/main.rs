@@ -34,6 +34,8 @@ mod peer;
 
 // Memory of both processes.
 mod memory;
+// Disks that hang.
+mod stalls;
 // What people read at the end.
 mod output;
 

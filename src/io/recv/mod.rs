@@ -3,16 +3,19 @@
 //!
 //! The data's way: socket -> buffer -> runs of packets -> the machine says where they belong ->
 //! job for the writing thread, which owns the buffer until the bytes are in the file. `transfer`
-//! is one transfer on the network thread, `sink` its writing end, `job` what they say to each
-//! other, `policy` who may send, `outcome` how it ended.
+//! is one transfer on the network thread, `sink` its writing end, `writer` the thread of that,
+//! `job` what they say to each other, `policy` who may send, `ends` and `outcome` how it ended.
 
 mod address;
+mod ends;
 mod job;
 mod outcome;
+mod patience;
 mod policy;
 mod sink;
 mod tempo;
 mod transfer;
+mod writer;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -23,9 +26,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use self::address::{peer_bytes, with_scope};
-use self::sink::{SILENT_HOLDER, SinkOptions, Waiting};
+use self::patience::{Patience, SILENT_HOLDER, Waiting};
+use self::sink::SinkOptions;
 use self::tempo::Tempo;
-use self::transfer::{SLAB_BYTES, Transfer};
+use self::transfer::{BUFFERS_SHARED, SLAB_BYTES, Transfer};
 use super::batch::{Offload, ReceiveOutcome};
 use super::buffer::{Arrival, Buffer, BufferPool};
 use super::clock::Clock;
@@ -101,7 +105,10 @@ struct Server<'a> {
     request: &'a RecvRequest,
     clock: Clock,
     listener: Socket,
+    /// What comes to the listener: one buffer, as nothing keeps it beyond its turn.
     pool: BufferPool,
+    /// What all transfers draw on beyond what each has for itself.
+    shared: BufferPool,
     /// Goes with jobs that need no bytes.
     reserve: Arc<Buffer>,
     admission: Admission,
@@ -141,7 +148,7 @@ pub fn receive(
         timeout: request.timeout,
         ..ReceiverConfig::default()
     };
-    let pool = BufferPool::new(8, SLAB_BYTES);
+    let pool = BufferPool::new(1, SLAB_BYTES);
     let Some(reserve) = BufferPool::new(1, 0).take() else {
         return Err(RecvError::System(std::io::ErrorKind::OutOfMemory.into()));
     };
@@ -151,6 +158,7 @@ pub fn receive(
         clock,
         listener,
         pool,
+        shared: BufferPool::new(BUFFERS_SHARED, SLAB_BYTES),
         reserve: Arc::new(reserve),
         admission: Admission::new(config.clone(), unpredictable()?),
         config,
@@ -179,10 +187,11 @@ impl Server<'_> {
             }
             self.look_at_drops(now);
             self.give_up_silent_holders(now);
+            let sharers = self.transfers.len();
             for transfer in &mut self.transfers {
-                transfer.transmit(now, &self.reserve);
+                transfer.transmit(now, &self.reserve, sharers);
             }
-            let once_over = self.remove_ended(now, watcher, false);
+            let once_over = self.remove_ended(now, watcher);
             self.show();
             if once_over {
                 return Ok(Ended::Once);
@@ -197,8 +206,7 @@ impl Server<'_> {
     }
 
     fn rest(&mut self, now: Time, stop: &Stop<'_>) {
-        let at =
-            self.transfers.iter().filter_map(|transfer| transfer.receiver.poll_timeout(now)).min();
+        let at = self.transfers.iter().filter_map(|transfer| transfer.next_call(now)).min();
         let timeout = at.map(|at| at.saturating_since(now));
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return;
@@ -211,6 +219,8 @@ impl Server<'_> {
         let mut any = false;
         for transfer in &mut self.transfers {
             any |= transfer.take_done(now);
+            // A thread that ends rings, too.
+            any |= transfer.is_over() && transfer.has_closed(now);
         }
         if !any {
             let mut interests = vec![Interest::Read(self.listener.as_fd())];
@@ -235,22 +245,20 @@ impl Server<'_> {
                 break;
             }
             any = true;
-            let buffer = Arc::new(buffer);
             let mut touched = Vec::new();
             for datagram in buffer.datagrams() {
-                let start = datagram.range.start;
                 self.tempo.on_datagram(datagram.bytes.len());
-                self.route(now, datagram.bytes, start, datagram.arrival, &mut touched, watcher);
+                self.route(now, datagram.bytes, datagram.arrival, &mut touched, watcher);
             }
-            self.end_buffer(now, &buffer, &touched);
+            self.end_strays(now, &touched);
         }
         any
     }
 
-    fn end_buffer(&mut self, now: Time, buffer: &Arc<Buffer>, touched: &[usize]) {
+    fn end_strays(&mut self, now: Time, touched: &[usize]) {
         for &index in touched {
             if let Some(transfer) = self.transfers.get_mut(index) {
-                transfer.end_buffer(now, buffer);
+                transfer.end_stray(now);
             }
         }
     }
@@ -276,7 +284,7 @@ impl Server<'_> {
         }
         let peer = transfer.peer;
         let buffer = Arc::new(buffer);
-        let mut touched = vec![index];
+        let mut touched = Vec::new();
         for datagram in buffer.datagrams() {
             let start = datagram.range.start;
             self.tempo.on_datagram(datagram.bytes.len());
@@ -286,10 +294,13 @@ impl Server<'_> {
                 }
             } else {
                 // A stranger's datagram that came between bind and connect.
-                self.route(now, datagram.bytes, start, datagram.arrival, &mut touched, watcher);
+                self.route(now, datagram.bytes, datagram.arrival, &mut touched, watcher);
             }
         }
-        self.end_buffer(now, &buffer, &touched);
+        self.end_strays(now, &touched);
+        if let Some(transfer) = self.transfers.get_mut(index) {
+            transfer.end_buffer(now, &buffer);
+        }
         self.counters.packets_heard.fetch_add(1, Relaxed);
         true
     }
@@ -299,7 +310,6 @@ impl Server<'_> {
         &mut self,
         now: Time,
         datagram: &[u8],
-        start: usize,
         arrival: &Arrival,
         touched: &mut Vec<usize>,
         watcher: &mut dyn Watcher,
@@ -318,7 +328,7 @@ impl Server<'_> {
                 touched.push(index);
             }
             if let Some(transfer) = self.transfers.get_mut(index) {
-                transfer.take(now, datagram, start);
+                transfer.take_stray(now, datagram, arrival);
             }
         } else if kind == FrameType::Start && self.open_transfer(now, datagram, arrival, watcher) {
             touched.push(self.transfers.len() - 1);
@@ -333,15 +343,16 @@ impl Server<'_> {
         watcher: &mut dyn Watcher,
     ) {
         let from = arrival.from;
-        let refusal = if !policy::may_send(from.ip(), &self.request.allow) {
-            watcher.turned_away(from);
-            Some(CloseCode::Forbidden)
-        } else if self.is_full() {
-            Some(CloseCode::Busy)
-        } else {
-            None
-        };
-        let answer = self.admission.answer_hello(now, &peer_bytes(from), datagram, refusal);
+        let answer = self.admission.answer_hello(now, &peer_bytes(from), datagram, || {
+            if !policy::may_send(from.ip(), &self.request.allow) {
+                watcher.turned_away(from);
+                Some(CloseCode::Forbidden)
+            } else if self.is_full() {
+                Some(CloseCode::Busy)
+            } else {
+                None
+            }
+        });
         if let Some(answer) = answer {
             // A lost answer is asked for again.
             let _ = self.listener.send_to(&answer, from, arrival.to);
@@ -382,7 +393,7 @@ impl Server<'_> {
         };
         let receiver = Receiver::new(now, config, &accepted);
         let options = SinkOptions {
-            waiting: Arc::clone(&self.waiting),
+            patience: Arc::new(Patience::new(Arc::clone(&self.waiting))),
             root: Arc::clone(&self.request.root),
             links: self.request.links,
             modes: self.modes,
@@ -391,7 +402,8 @@ impl Server<'_> {
             dry_run: receiver.is_dry_run(),
         };
         let doorbell = Arc::clone(&self.doorbell);
-        match Transfer::new(now, from, receiver, socket, options, doorbell, self.transfers.len()) {
+        let shared = self.shared.clone();
+        match Transfer::new(now, from, receiver, socket, options, doorbell, shared) {
             Ok(transfer) => {
                 self.transfers.push(transfer);
                 self.counters.transfers.fetch_add(1, Relaxed);
@@ -427,44 +439,7 @@ impl Server<'_> {
         }
     }
 
-    // ---- ends ----
-
-    /// Reports transfers that are over. Returns whether `--once` is used up.
-    fn remove_ended(&mut self, now: Time, watcher: &mut dyn Watcher, interrupted: bool) -> bool {
-        let mut once_over = false;
-        let mut index = 0;
-        while let Some(transfer) = self.transfers.get(index) {
-            if !transfer.is_over() {
-                index += 1;
-                continue;
-            }
-            let mut transfer = self.transfers.swap_remove(index);
-            transfer.close();
-            transfer.take_done(now);
-            self.counters.transfers.fetch_sub(1, Relaxed);
-            self.finished_bytes += transfer.stats().written;
-            once_over |= self.request.once && !transfer.receiver.is_dry_run();
-            let (report, result) = outcome::report_of(&mut transfer, now, interrupted);
-            watcher.ended(report, result);
-        }
-        once_over
-    }
-
-    /// A signal came: tells every sender, and reports.
-    fn stop(&mut self, now: Time, watcher: &mut dyn Watcher) -> Ended {
-        let cut = self.transfers.iter().any(|one| one.ended.is_none());
-        for transfer in &mut self.transfers {
-            transfer.receiver.cancel(CloseCode::Cancelled);
-            transfer.transmit(now, &self.reserve);
-        }
-        for mut transfer in self.transfers.drain(..) {
-            let was_settled = transfer.error.is_none() && transfer.ended.is_some();
-            transfer.close();
-            let (report, result) = outcome::report_of(&mut transfer, now, !was_settled);
-            watcher.ended(report, result);
-        }
-        if cut { Ended::Cut } else { Ended::Idle }
-    }
+    // ---- what is shown ----
 
     fn show(&self) {
         let (mut written, mut total) = (self.finished_bytes, self.finished_bytes);

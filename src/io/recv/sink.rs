@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use super::job::{Action, Done, Job};
+use super::patience::Patience;
 use crate::io::confine::{FileError, Root};
 use crate::io::digest::BlockHasher;
 use crate::io::files::{Existing, TempFile, check_existing};
@@ -28,33 +27,11 @@ const PIECES_MAX: usize = 1_024;
 /// Blocks of one file that are digested while they are written; of others the rest is read back.
 const PARTIAL_MAX: usize = 16;
 
-/// How long a file that another transfer holds is waited for: its sender may be dead, and the
-/// network thread ends such a transfer after `SILENT_HOLDER` of silence.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
-
-/// ... looking so often.
-const BUSY_INTERVAL: Duration = Duration::from_millis(50);
-
-/// A transfer that holds a file somebody else waits for is given up after this silence: two
-/// keepalives did not come.
-pub const SILENT_HOLDER: Duration = Duration::from_millis(2_500);
-
-/// How many sinks wait for a file that another transfer holds.
-#[derive(Debug, Default)]
-pub struct Waiting(AtomicUsize);
-
-impl Waiting {
-    /// Whether any does.
-    pub fn is_any(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
-    }
-}
-
 /// How entries are stored.
 #[derive(Clone, Debug)]
 pub struct SinkOptions {
-    /// Shared by all transfers of the receiver.
-    pub waiting: Arc<Waiting>,
+    /// For what others hold.
+    pub patience: Arc<Patience>,
     /// The receive directory.
     pub root: Arc<Root>,
     /// Which symbolic links are taken.
@@ -363,10 +340,9 @@ impl Incoming {
     /// The file, made if this is the first time it is needed.
     fn opened(&mut self, options: &SinkOptions) -> Result<&TempFile, FileError> {
         if self.file.is_none() {
-            self.file = Some(match self.create(options) {
-                Err(FileError::Busy { .. }) => self.wait_and_create(options)?,
-                created => created?,
-            });
+            let created =
+                options.patience.while_busy(std::thread::sleep, || self.create(options))?;
+            self.file = Some(created);
         }
         match &self.file {
             Some(file) => Ok(file),
@@ -377,20 +353,6 @@ impl Incoming {
     fn create(&self, options: &SinkOptions) -> Result<TempFile, FileError> {
         let has_holes = !self.holes.is_empty();
         TempFile::create(&options.root, &self.path, self.identity, self.size, has_holes)
-    }
-
-    /// Another transfer holds the file: perhaps an earlier run of the same command, killed.
-    fn wait_and_create(&self, options: &SinkOptions) -> Result<TempFile, FileError> {
-        options.waiting.0.fetch_add(1, Ordering::Relaxed);
-        let mut created = self.create(options);
-        let mut waited = Duration::ZERO;
-        while matches!(created, Err(FileError::Busy { .. })) && waited < BUSY_WAIT {
-            std::thread::sleep(BUSY_INTERVAL);
-            waited += BUSY_INTERVAL;
-            created = self.create(options);
-        }
-        options.waiting.0.fetch_sub(1, Ordering::Relaxed);
-        created
     }
 
     /// Digests bytes as they are written, where they continue what is digested.

@@ -1,37 +1,37 @@
 //! One transfer at the receiver: its machine, its socket, and its writing thread.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::job::{Action, Done, Job};
 use super::sink::{Sink, SinkOptions};
+use super::writer::{Died, Writer};
 use crate::io::batch::SendOutcome;
-use crate::io::buffer::{Buffer, BufferPool};
+use crate::io::buffer::{Arrival, Buffer, BufferPool};
 use crate::io::report::Names;
 use crate::io::socket::Socket;
 use crate::io::wait::Doorbell;
-use crate::proto::{Error, Place, ReceivedRun, Receiver, ReceiverEvent, ReceiverStats, Time};
+use crate::proto::{
+    EntryWindow, Error, Place, ReceivedRun, Receiver, ReceiverEvent, ReceiverStats, Time,
+};
 use crate::wire::{CloseCode, EntryKind, Frame, Packet, PacketNumber, Space, limits};
 
-/// Buffers of a transfer that has the receiver for itself: 128 x 256 KiB bound what waits for its
-/// disk to 32 MiB. Credit is never more than what they hold, so this also bounds the window: 22,000
-/// packets of 1,472 bytes, 1 Gbit/s over 250 ms.
-const BUFFERS_ALONE: usize = 128;
+/// Buffers that each transfer has for itself: 8 MiB.
+const BUFFERS_OWN: usize = 32;
 
-/// ... of one that shares it: 8 MiB.
-const BUFFERS_SHARED: usize = 32;
-
-/// Transfers that may begin as if they were alone.
-const ALONE_MAX: usize = 1;
+/// Buffers that all transfers draw on beyond their own: 24 MiB. What waits for the disk is thereby
+/// bounded to 32 MiB for one transfer, and to 24 + 8 MiB each for many. Credit is never more than
+/// the buffers hold, so this also bounds the window of a transfer that is alone: 22,000 packets of
+/// 1,472 bytes, 1 Gbit/s over 250 ms.
+pub const BUFFERS_SHARED: usize = 96;
 
 /// Bytes of a buffer.
 pub const SLAB_BYTES: usize = 256 << 10;
 
-/// Stack of a writing thread: it recurses nowhere and keeps its buffers on the heap.
-const STACK_BYTES: usize = 256 << 10;
+/// How long the writing thread of a transfer that is over may take to clean up before the
+/// transfer is reported without it.
+pub const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a transfer came to, for the report.
 #[derive(Debug, Default)]
@@ -73,6 +73,9 @@ pub struct Transfer {
     /// The disk holds every buffer: there is no use in reading the socket.
     pub is_stalled: bool,
     pool: BufferPool,
+    shared: BufferPool,
+    /// Copies of datagrams that came to other sockets.
+    stray: Option<Buffer>,
     /// What came of entries so far.
     pub tally: Tally,
     /// Why it ended, if it did before its end.
@@ -81,12 +84,11 @@ pub struct Transfer {
     pub started: Time,
     /// When all was settled, or when it ended.
     pub ended: Option<Time>,
-    jobs: Option<mpsc::Sender<Job>>,
-    done: mpsc::Receiver<Vec<Done>>,
-    thread: Option<JoinHandle<()>>,
-    /// Entries that are not settled, from `first_entry` on.
-    entries: VecDeque<Option<Unsettled>>,
-    first_entry: u32,
+    writer: Writer,
+    /// It is over, and its writing thread is not waited for beyond this.
+    closing_until: Option<Time>,
+    /// Entries that are not settled.
+    entries: EntryWindow<Unsettled>,
     /// The job that is being put together.
     pieces: Vec<(u32, u32)>,
     actions: Vec<Action>,
@@ -109,7 +111,7 @@ struct OpenRun {
 }
 
 impl Transfer {
-    /// Starts the writing thread. `others` transfers run already.
+    /// Starts the writing thread. `shared` are the buffers that all transfers draw on.
     ///
     /// # Errors
     /// The operating system gave no thread.
@@ -120,45 +122,31 @@ impl Transfer {
         socket: Socket,
         options: SinkOptions,
         doorbell: Arc<Doorbell>,
-        others: usize,
+        shared: BufferPool,
     ) -> std::io::Result<Transfer> {
-        let (jobs, job_queue) = mpsc::channel::<Job>();
-        let (done_queue, done) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("write".into())
-            .stack_size(STACK_BYTES)
-            .spawn(move || {
-                let mut sink = Sink::new(options);
-                for job in job_queue {
-                    let mut outcome = Vec::new();
-                    sink.run(&job, &mut outcome);
-                    // The buffer is free before the machine hears of it.
-                    drop(job);
-                    if done_queue.send(outcome).is_err() {
-                        break;
-                    }
-                    doorbell.ring();
-                }
-            })?;
+        let abandoned = options.patience.abandoned();
+        let mut sink = Sink::new(options);
+        let writer = Writer::start(doorbell, abandoned, move |job| {
+            let mut outcome = Vec::new();
+            sink.run(job, &mut outcome);
+            outcome
+        })?;
         Ok(Transfer {
             peer,
             connection: receiver.opener().connection,
             receiver,
             socket,
             is_stalled: false,
-            pool: BufferPool::new(
-                if others < ALONE_MAX { BUFFERS_ALONE } else { BUFFERS_SHARED },
-                SLAB_BYTES,
-            ),
+            pool: BufferPool::new(BUFFERS_OWN, SLAB_BYTES),
+            shared,
+            stray: None,
             tally: Tally::default(),
             error: None,
             started: now,
             ended: None,
-            jobs: Some(jobs),
-            done,
-            thread: Some(thread),
-            entries: VecDeque::new(),
-            first_entry: 0,
+            writer,
+            closing_until: None,
+            entries: EntryWindow::default(),
             pieces: Vec::new(),
             actions: Vec::new(),
             run: None,
@@ -258,9 +246,26 @@ impl Transfer {
             pieces: std::mem::take(&mut self.pieces),
             actions: std::mem::take(&mut self.actions),
         };
-        if let Some(jobs) = &self.jobs {
-            // That the writing thread is gone shows where its answers are taken.
-            let _ = jobs.send(job);
+        self.writer.put(job);
+    }
+
+    /// Takes a datagram that came to another socket. It is copied, so that a disk that stalls this
+    /// transfer holds no buffers but its own; when it holds those, the datagram is lost.
+    pub fn take_stray(&mut self, now: Time, datagram: &[u8], arrival: &Arrival) {
+        if !self.stray.as_ref().is_some_and(Buffer::has_room) {
+            self.end_stray(now);
+            self.stray = self.pool.take();
+        }
+        let copied = self.stray.as_mut().and_then(|stray| stray.copy(datagram, arrival));
+        if let Some(start) = copied {
+            self.take(now, datagram, start);
+        }
+    }
+
+    /// The datagrams that came to another socket were all taken.
+    pub fn end_stray(&mut self, now: Time) {
+        if let Some(stray) = self.stray.take() {
+            self.end_buffer(now, &Arc::new(stray));
         }
     }
 
@@ -270,16 +275,15 @@ impl Transfer {
     pub fn take_done(&mut self, now: Time) -> bool {
         let mut any = false;
         loop {
-            let done = match self.done.try_recv() {
-                Ok(done) => done,
-                Err(mpsc::TryRecvError::Disconnected) if self.jobs.is_some() => {
-                    // It panicked: nothing will be written any more.
-                    self.jobs = None;
+            let done = match self.writer.take() {
+                Ok(Some(done)) => done,
+                Ok(None) => return any,
+                Err(Died) => {
+                    // Nothing will be written any more.
                     self.receiver.cancel(CloseCode::Internal);
                     self.collect(now);
                     return true;
                 }
-                Err(_) => return any,
             };
             any = true;
             for one in done {
@@ -324,19 +328,13 @@ impl Transfer {
     }
 
     fn settle(&mut self, entry: u32) -> Option<Unsettled> {
-        let index = entry.checked_sub(self.first_entry)? as usize;
-        let found = self.entries.get_mut(index)?.take();
-        while self.entries.front().is_some_and(Option::is_none) {
-            self.entries.pop_front();
-            self.first_entry += 1;
-        }
-        found
+        self.entries.remove(entry)
     }
 
     /// A buffer to receive into. While the disk holds all of them the socket is not read: its
     /// queue and credit stop the sender, and the machine must not take that for silence.
     pub fn take_buffer(&mut self, now: Time) -> Option<Buffer> {
-        let buffer = self.pool.take();
+        let buffer = self.pool.take().or_else(|| self.shared.take());
         self.is_stalled = buffer.is_none();
         if self.is_stalled {
             self.receiver.handle_deaf(now);
@@ -351,7 +349,7 @@ impl Transfer {
                 ReceiverEvent::Entry(entry) => {
                     self.tally.has_files |= entry.kind != EntryKind::Directory;
                     let (path, bytes, kind) = (entry.path.clone(), entry.size, entry.kind);
-                    self.entries.push_back(Some(Unsettled { path, bytes, kind }));
+                    self.entries.push(bytes, Unsettled { path, bytes, kind });
                     self.actions.push(Action::Entry(entry));
                 }
                 ReceiverEvent::Hole { entry, offset, bytes } => {
@@ -382,11 +380,12 @@ impl Transfer {
     // ---- packets out ----
 
     /// Sends what the machine has to say, and hands over work that needs no bytes.
-    pub fn transmit(&mut self, now: Time, empty: &Arc<Buffer>) {
+    /// `sharers` transfers draw on the shared buffers.
+    pub fn transmit(&mut self, now: Time, empty: &Arc<Buffer>, sharers: usize) {
         self.receiver.handle_timeout(now);
         self.collect(now);
         self.dispatch(empty);
-        self.receiver.set_room(self.room_packets());
+        self.receiver.set_room(self.room_packets(sharers));
         while let Some(datagram) = self.receiver.poll_transmit(now) {
             match self.socket.send(&datagram) {
                 SendOutcome::Refused => self.receiver.handle_refused(now),
@@ -402,11 +401,12 @@ impl Transfer {
 
     /// Packets of the largest size seen for which there are free buffers. The last receive into
     /// a slab needs 64 KiB, whatever it brings.
-    fn room_packets(&self) -> u64 {
+    fn room_packets(&self, sharers: usize) -> u64 {
         let datagram = self.receiver.datagram_bytes() as u64;
         let usable = (SLAB_BYTES as u64 / datagram.max(1))
             .min(1 + (SLAB_BYTES as u64 - 65_536) / datagram.max(1));
-        self.pool.available() as u64 * usable
+        let buffers = self.pool.available() + self.shared.available() / sharers.max(1);
+        buffers as u64 * usable
     }
 
     /// Whether nothing more will happen.
@@ -414,12 +414,20 @@ impl Transfer {
         self.receiver.is_closed()
     }
 
-    /// Ends the writing thread: what is unfinished leaves no trace.
-    pub fn close(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+    /// For a transfer that is over: whether its writing thread has cleaned up, or was given time
+    /// enough for it. What is still queued is not done any more, what is unfinished leaves no
+    /// trace.
+    pub fn has_closed(&mut self, now: Time) -> bool {
+        if self.closing_until.is_none() {
+            self.writer.abandon();
         }
+        let until = *self.closing_until.get_or_insert(now + CLOSE_PATIENCE);
+        self.writer.has_ended() || now >= until
+    }
+
+    /// When it must be looked after at the latest.
+    pub fn next_call(&self, now: Time) -> Option<Time> {
+        self.receiver.poll_timeout(now).or(self.closing_until)
     }
 
     /// The machine's counters.

@@ -2,6 +2,7 @@
 //! a seed, trees compared, reports checked, and what needs root.
 
 pub mod content;
+pub mod disk;
 pub mod process;
 pub mod report;
 pub mod root;

@@ -1,0 +1,68 @@
+//! A disk that hangs holds up what is to be written to it, and nothing else.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::support::content::{names, room_for, same_bytes, write_random};
+use crate::support::disk::{DISK_TOOLS, Disk};
+use crate::support::process::{Program, wait_until};
+use crate::support::root::is_root_with;
+use crate::support::transfer::Receiver;
+
+/// Waits until a thread of the process hangs in the kernel.
+fn wait_for_hanging(process: u32) {
+    let hangs = |task: &Path| {
+        let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D'))
+    };
+    wait_until("a thread hangs", || {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        tasks.flatten().any(|task| hangs(&task.path()))
+    });
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_neither_other_transfers_nor_the_end() {
+    if !is_root_with(&DISK_TOOLS) {
+        return;
+    }
+    let bytes = 8_000_000;
+    let room = room_for(20 * bytes);
+    let dir = room.path().join("to");
+    fs::create_dir(&dir).unwrap();
+    let from = room.path().join("slow");
+    fs::create_dir(&from).unwrap();
+    write_random(&from.join("a.bin"), bytes, 81);
+    let other = write_random(&room.path().join("b.bin"), bytes, 82);
+    let disk = Disk::new(&dir.join("slow"), 64 << 20);
+    let mut receiver = Receiver::start(&dir, &["-v"]);
+
+    // A transfer is given up while its thread hangs: another one begins and ends meanwhile.
+    let frozen = disk.freeze();
+    let sender = Program::start(&mut receiver.sender(&[&from], &[]));
+    wait_for_hanging(receiver.program.id());
+    sender.signal(Signal::INT);
+    sender.wait().expect_code(130);
+    receiver.send(&[&other], &[]).expect_code(0);
+    assert!(same_bytes(&other, &dir.join("b.bin")));
+    let mut results = [(); 2].map(|()| receiver.next_report()["result"].to_string());
+    results.sort();
+    assert_eq!(results, ["\"committed\"", "\"unreachable\""]);
+    drop(frozen);
+    wait_until("the thread cleans up", || {
+        names(&dir.join("slow")).iter().all(|name| !name.starts_with(".ufx"))
+    });
+
+    // Nor does a thread that hangs keep the receiver from saying how it ended.
+    let frozen = disk.freeze();
+    let sender = Program::start(&mut receiver.sender(&[&from], &[]));
+    wait_for_hanging(receiver.program.id());
+    receiver.program.signal(Signal::TERM);
+    assert_eq!(receiver.next_report()["exit"], 143);
+    sender.wait().expect_code(3);
+    // The kernel ends the process when the thread can be ended.
+    drop(frozen);
+    receiver.program.wait().expect_code(143);
+}
