@@ -142,7 +142,12 @@ impl Buffer {
 
     /// The datagrams in the order in which the kernel delivered them.
     pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
-        self.storage.arrivals.iter().flat_map(|arrival| {
+        self.datagrams_from(0)
+    }
+
+    /// The datagrams of all but the first `arrivals` receives.
+    pub fn datagrams_from(&self, arrivals: usize) -> impl Iterator<Item = Datagram<'_>> {
+        self.storage.arrivals.iter().skip(arrivals).flat_map(|arrival| {
             let bytes = &self.storage.slab[arrival.start..arrival.start + arrival.length];
             bytes.chunks(arrival.segment_bytes).enumerate().map(move |(position, bytes)| {
                 let start = arrival.start + position * arrival.segment_bytes;

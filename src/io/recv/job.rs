@@ -41,6 +41,8 @@ pub enum Action {
         first_piece: usize,
         /// How many of them.
         pieces: usize,
+        /// How many bytes they have together.
+        bytes: u64,
     },
     /// Compare a block with its digest.
     Verify {

@@ -177,11 +177,11 @@ pub fn receive(
 impl Server<'_> {
     fn run(&mut self, stop: &Stop<'_>, watcher: &mut dyn Watcher) -> Result<Ended, RecvError> {
         loop {
-            let now = self.clock.now();
-            let mut busy = self.take_from_listener(now, watcher);
+            let mut busy = self.take_from_listener(watcher);
             for index in 0..self.transfers.len() {
-                busy |= self.take_from_transfer(now, index, watcher);
+                busy |= self.take_from_transfer(index, watcher);
             }
+            let now = self.clock.now();
             for transfer in &mut self.transfers {
                 busy |= transfer.take_done(now);
             }
@@ -218,6 +218,7 @@ impl Server<'_> {
         self.doorbell.before_sleep();
         let mut any = false;
         for transfer in &mut self.transfers {
+            transfer.dispatch(&self.reserve);
             any |= transfer.take_done(now);
             // A thread that ends rings, too.
             any |= transfer.is_over() && transfer.has_closed(now);
@@ -237,7 +238,7 @@ impl Server<'_> {
 
     // ---- packets ----
 
-    fn take_from_listener(&mut self, now: Time, watcher: &mut dyn Watcher) -> bool {
+    fn take_from_listener(&mut self, watcher: &mut dyn Watcher) -> bool {
         let mut any = false;
         for _ in 0..RECEIVES_PER_TURN {
             let Some(mut buffer) = self.pool.take() else { break };
@@ -245,47 +246,40 @@ impl Server<'_> {
                 break;
             }
             any = true;
-            let mut touched = Vec::new();
+            let now = self.clock.now();
             for datagram in buffer.datagrams() {
                 self.tempo.on_datagram(datagram.bytes.len());
-                self.route(now, datagram.bytes, datagram.arrival, &mut touched, watcher);
+                self.route(now, datagram.bytes, datagram.arrival, watcher);
             }
-            self.end_strays(now, &touched);
         }
         any
     }
 
-    fn end_strays(&mut self, now: Time, touched: &[usize]) {
-        for &index in touched {
-            if let Some(transfer) = self.transfers.get_mut(index) {
-                transfer.end_stray(now);
-            }
-        }
-    }
-
-    fn take_from_transfer(&mut self, now: Time, index: usize, watcher: &mut dyn Watcher) -> bool {
+    fn take_from_transfer(&mut self, index: usize, watcher: &mut dyn Watcher) -> bool {
         let Some(transfer) = self.transfers.get_mut(index) else { return false };
-        let Some(mut buffer) = transfer.take_buffer(now) else { return false };
-        let mut any = false;
+        let Some(mut slab) = transfer.take_slab() else {
+            transfer.receiver.handle_deaf(self.clock.now());
+            return false;
+        };
+        let taken = slab.arrivals().len();
         let mut refused = false;
         for _ in 0..RECEIVES_PER_TURN {
-            match transfer.socket.receive(&mut buffer) {
-                ReceiveOutcome::Received { .. } => any = true,
+            match transfer.socket.receive(&mut slab) {
+                ReceiveOutcome::Received { .. } => {}
                 ReceiveOutcome::Refused => refused = true,
                 ReceiveOutcome::Empty | ReceiveOutcome::Full => break,
                 ReceiveOutcome::Failed { .. } => break,
             }
         }
+        // Only now: a stamp from before the receive would be too early by what this thread was
+        // held up in between, and the sender would see a round trip that is too short.
+        let now = self.clock.now();
         if refused {
             transfer.receiver.handle_refused(now);
         }
-        if !any {
-            return refused;
-        }
+        let any = slab.arrivals().len() > taken;
         let peer = transfer.peer;
-        let buffer = Arc::new(buffer);
-        let mut touched = Vec::new();
-        for datagram in buffer.datagrams() {
+        for datagram in slab.datagrams_from(taken) {
             let start = datagram.range.start;
             self.tempo.on_datagram(datagram.bytes.len());
             if datagram.arrival.from == peer {
@@ -294,26 +288,18 @@ impl Server<'_> {
                 }
             } else {
                 // A stranger's datagram that came between bind and connect.
-                self.route(now, datagram.bytes, datagram.arrival, &mut touched, watcher);
+                self.route(now, datagram.bytes, datagram.arrival, watcher);
             }
         }
-        self.end_strays(now, &touched);
         if let Some(transfer) = self.transfers.get_mut(index) {
-            transfer.end_buffer(now, &buffer);
+            transfer.put_slab(now, slab, &self.reserve);
         }
-        self.counters.packets_heard.fetch_add(1, Relaxed);
-        true
+        self.counters.packets_heard.fetch_add(u64::from(any), Relaxed);
+        any || refused
     }
 
     /// A datagram that came to no transfer's own socket, or from somebody else.
-    fn route(
-        &mut self,
-        now: Time,
-        datagram: &[u8],
-        arrival: &Arrival,
-        touched: &mut Vec<usize>,
-        watcher: &mut dyn Watcher,
-    ) {
+    fn route(&mut self, now: Time, datagram: &[u8], arrival: &Arrival, watcher: &mut dyn Watcher) {
         let Some((kind, connection)) = peek(datagram) else { return };
         if kind == FrameType::Hello {
             self.answer_hello(now, datagram, arrival, watcher);
@@ -323,15 +309,10 @@ impl Server<'_> {
             .transfers
             .iter()
             .position(|one| one.peer == arrival.from && one.connection == connection);
-        if let Some(index) = known {
-            if !touched.contains(&index) {
-                touched.push(index);
-            }
-            if let Some(transfer) = self.transfers.get_mut(index) {
-                transfer.take_stray(now, datagram, arrival);
-            }
-        } else if kind == FrameType::Start && self.open_transfer(now, datagram, arrival, watcher) {
-            touched.push(self.transfers.len() - 1);
+        if let Some(transfer) = known.and_then(|index| self.transfers.get_mut(index)) {
+            transfer.take_stray(now, datagram, arrival, &self.reserve);
+        } else if kind == FrameType::Start {
+            self.open_transfer(now, datagram, arrival, watcher);
         }
     }
 
@@ -372,20 +353,20 @@ impl Server<'_> {
         datagram: &[u8],
         arrival: &Arrival,
         watcher: &mut dyn Watcher,
-    ) -> bool {
+    ) {
         let from = arrival.from;
         if self.is_full() || !policy::may_send(from.ip(), &self.request.allow) {
-            return false;
+            return;
         }
         let Some(accepted) = self.admission.open_start(now, &peer_bytes(from), datagram) else {
-            return false;
+            return;
         };
         let local = arrival.to.unwrap_or(self.listener.local_address());
         let local = SocketAddr::new(local.ip(), self.listener.local_address().port());
         let Ok(socket) =
             Socket::accept_from(with_scope(local, arrival.to), from, &self.request.socket)
         else {
-            return false;
+            return;
         };
         let config = ReceiverConfig {
             socket_bytes: socket.granted().receive_bytes as u64,
@@ -408,10 +389,9 @@ impl Server<'_> {
                 self.transfers.push(transfer);
                 self.counters.transfers.fetch_add(1, Relaxed);
                 watcher.began(from);
-                true
             }
             // No thread to be had: the sender repeats START, perhaps in better times.
-            Err(_) => false,
+            Err(_) => {}
         }
     }
 

@@ -94,7 +94,7 @@ impl Sink {
             match action {
                 Action::Entry(entry) => self.take_entry(entry, done),
                 Action::Hole { entry, offset, bytes } => self.hole(*entry, *offset, *bytes),
-                Action::Write { entry, offset, first_piece, pieces } => {
+                Action::Write { entry, offset, first_piece, pieces, .. } => {
                     let pieces = job.pieces.get(*first_piece..first_piece + pieces);
                     self.write(*entry, *offset, job, pieces.unwrap_or_default(), done);
                 }

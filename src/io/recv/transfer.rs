@@ -17,6 +17,11 @@ use crate::proto::{
 };
 use crate::wire::{CloseCode, EntryKind, Frame, Packet, PacketNumber, Space, limits};
 
+/// Received bytes wait at most so long for more that are written with them, while datagrams come
+/// too fast for this thread to sleep: at 1 Gbit/s a wake-up of the writing thread for every few
+/// datagrams cost more than the writing (see benches/RESULTS.md).
+const WRITE_DELAY: Duration = Duration::from_micros(500);
+
 /// Buffers that each transfer has for itself: 8 MiB.
 const BUFFERS_OWN: usize = 32;
 
@@ -74,8 +79,11 @@ pub struct Transfer {
     pub is_stalled: bool,
     pool: BufferPool,
     shared: BufferPool,
-    /// Copies of datagrams that came to other sockets.
-    stray: Option<Buffer>,
+    /// The buffer that datagrams are received into; what it holds was taken, but may not be
+    /// written yet.
+    slab: Option<Buffer>,
+    /// Since when something waits to be written.
+    waiting_since: Option<Time>,
     /// What came of entries so far.
     pub tally: Tally,
     /// Why it ended, if it did before its end.
@@ -139,7 +147,8 @@ impl Transfer {
             is_stalled: false,
             pool: BufferPool::new(BUFFERS_OWN, SLAB_BYTES),
             shared,
-            stray: None,
+            slab: None,
+            waiting_since: None,
             tally: Tally::default(),
             error: None,
             started: now,
@@ -218,55 +227,97 @@ impl Transfer {
         let mut places = std::mem::take(&mut self.places);
         self.receiver.handle_body(now, &run, &mut places);
         for place in places.drain(..) {
-            let first_piece = self.pieces.len();
+            let first = self.pieces.len();
             cut(&payloads, run.payload_bytes, place.run_offset, place.bytes, &mut self.pieces);
-            self.actions.push(Action::Write {
-                entry: place.entry,
-                offset: place.file_offset,
-                first_piece,
-                pieces: self.pieces.len() - first_piece,
-            });
+            self.push_write(&place, first);
         }
         self.places = places;
         self.collect(now);
     }
 
-    /// A buffer's datagrams were all taken: gives the writing thread its work.
-    pub fn end_buffer(&mut self, now: Time, buffer: &Arc<Buffer>) {
-        self.end_run(now);
-        self.dispatch(buffer);
+    /// The pieces from `first` on go to `place`: with one write if they continue the last one.
+    fn push_write(&mut self, place: &Place, first: usize) {
+        let added = self.pieces.len() - first;
+        if let Some(Action::Write { entry, offset, first_piece, pieces, bytes }) =
+            self.actions.last_mut()
+            && *entry == place.entry
+            && *offset + *bytes == place.file_offset
+            && *first_piece + *pieces == first
+        {
+            *pieces += added;
+            *bytes += place.bytes;
+            return;
+        }
+        self.actions.push(Action::Write {
+            entry: place.entry,
+            offset: place.file_offset,
+            first_piece: first,
+            pieces: added,
+            bytes: place.bytes,
+        });
     }
 
-    fn dispatch(&mut self, buffer: &Arc<Buffer>) {
+    /// Gives the writing thread its work. `empty` goes with work that needs no bytes.
+    pub fn dispatch(&mut self, empty: &Arc<Buffer>) {
+        self.waiting_since = None;
+        let slab = self.slab.take();
         if self.actions.is_empty() {
+            // It may have been filled with duplicates.
+            self.slab = slab.filter(Buffer::has_room);
             return;
         }
         let job = Job {
-            buffer: Arc::clone(buffer),
+            buffer: slab.map_or_else(|| Arc::clone(empty), Arc::new),
             pieces: std::mem::take(&mut self.pieces),
             actions: std::mem::take(&mut self.actions),
         };
         self.writer.put(job);
     }
 
-    /// Takes a datagram that came to another socket. It is copied, so that a disk that stalls this
-    /// transfer holds no buffers but its own; when it holds those, the datagram is lost.
-    pub fn take_stray(&mut self, now: Time, datagram: &[u8], arrival: &Arrival) {
-        if !self.stray.as_ref().is_some_and(Buffer::has_room) {
-            self.end_stray(now);
-            self.stray = self.pool.take();
+    /// Gives the writing thread its work if that has waited long enough.
+    fn dispatch_due(&mut self, now: Time, empty: &Arc<Buffer>) {
+        if self.actions.is_empty() {
+            return;
         }
-        let copied = self.stray.as_mut().and_then(|stray| stray.copy(datagram, arrival));
-        if let Some(start) = copied {
-            self.take(now, datagram, start);
+        let since = *self.waiting_since.get_or_insert(now);
+        if now.saturating_since(since) >= WRITE_DELAY {
+            self.dispatch(empty);
         }
     }
 
-    /// The datagrams that came to another socket were all taken.
-    pub fn end_stray(&mut self, now: Time) {
-        if let Some(stray) = self.stray.take() {
-            self.end_buffer(now, &Arc::new(stray));
+    /// A buffer to receive into, perhaps with datagrams that were taken already. While the disk
+    /// holds all buffers the socket is not read: its queue and credit stop the sender, and the
+    /// machine must not take that for silence.
+    pub fn take_slab(&mut self) -> Option<Buffer> {
+        let slab = self.slab.take().or_else(|| self.pool.take()).or_else(|| self.shared.take());
+        self.is_stalled = slab.is_none();
+        slab
+    }
+
+    /// All datagrams of the buffer were taken: it is filled further, or written.
+    pub fn put_slab(&mut self, now: Time, slab: Buffer, empty: &Arc<Buffer>) {
+        self.end_run(now);
+        let has_room = slab.has_room();
+        self.slab = Some(slab).filter(|slab| !slab.is_empty());
+        if !has_room {
+            self.dispatch(empty);
         }
+    }
+
+    /// Takes a datagram that came to another socket. It is copied, so that a disk that stalls this
+    /// transfer holds no buffers but its own; when it holds those, the datagram is lost.
+    pub fn take_stray(
+        &mut self,
+        now: Time,
+        datagram: &[u8],
+        arrival: &Arrival,
+        empty: &Arc<Buffer>,
+    ) {
+        let Some(mut slab) = self.take_slab() else { return };
+        if let Some(start) = slab.copy(datagram, arrival) {
+            self.take(now, datagram, start);
+        }
+        self.put_slab(now, slab, empty);
     }
 
     // ---- the writing thread ----
@@ -331,17 +382,6 @@ impl Transfer {
         self.entries.remove(entry)
     }
 
-    /// A buffer to receive into. While the disk holds all of them the socket is not read: its
-    /// queue and credit stop the sender, and the machine must not take that for silence.
-    pub fn take_buffer(&mut self, now: Time) -> Option<Buffer> {
-        let buffer = self.pool.take().or_else(|| self.shared.take());
-        self.is_stalled = buffer.is_none();
-        if self.is_stalled {
-            self.receiver.handle_deaf(now);
-        }
-        buffer
-    }
-
     /// Turns the machine's events into work.
     fn collect(&mut self, now: Time) {
         while let Some(event) = self.receiver.poll_event() {
@@ -384,7 +424,7 @@ impl Transfer {
     pub fn transmit(&mut self, now: Time, empty: &Arc<Buffer>, sharers: usize) {
         self.receiver.handle_timeout(now);
         self.collect(now);
-        self.dispatch(empty);
+        self.dispatch_due(now, empty);
         self.receiver.set_room(self.room_packets(sharers));
         while let Some(datagram) = self.receiver.poll_transmit(now) {
             match self.socket.send(&datagram) {

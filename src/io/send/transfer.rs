@@ -19,7 +19,7 @@ use crate::io::report::{Counters, Report};
 use crate::io::socket::{Socket, SocketOptions};
 use crate::io::source::{EntryKind, OpenSources, SourceEntry, SourceError, SourceFile};
 use crate::io::wait::{Doorbell, Interest, wait};
-use crate::proto::{BodyRun, Outcome, Sender, SenderConfig, SenderEvent, Time, Transmit};
+use crate::proto::{BodyRun, Outcome, Sender, SenderConfig, SenderEvent, Transmit};
 use crate::wire::{CloseCode, DigestAlgorithm, Flags, Space, VoidReason, limits};
 
 /// Receives before the rest of the loop has its turn, whatever floods the socket.
@@ -104,8 +104,8 @@ impl Transfer<'_> {
         let Some(mut buffer) = pool.take() else { return };
         let mut stopping = false;
         while !self.sender.is_closed() {
+            self.receive(&mut buffer);
             let now = self.clock.now();
-            self.receive(now, &mut buffer);
             if stop.is_asked() && !stopping {
                 stopping = true;
                 self.ending.interrupted = true;
@@ -148,9 +148,13 @@ impl Transfer<'_> {
         doorbell.after_sleep();
     }
 
-    fn receive(&mut self, now: Time, buffer: &mut crate::io::buffer::Buffer) {
+    fn receive(&mut self, buffer: &mut crate::io::buffer::Buffer) {
         for _ in 0..RECEIVES_PER_TURN {
-            match self.socket.receive(buffer) {
+            let outcome = self.socket.receive(buffer);
+            // Only now: a stamp from before would make round trips too short by what this
+            // thread was held up in between.
+            let now = self.clock.now();
+            match outcome {
                 ReceiveOutcome::Received { .. } => {
                     for datagram in buffer.datagrams() {
                         self.sender.handle_datagram(now, datagram.bytes);
