@@ -43,7 +43,8 @@ impl Answers {
 
     fn check(&mut self, record: &AnswerRecord<'_>, dry_run: bool, announced: u32) {
         match *record {
-            AnswerRecord::Present { first_entry, entries } => self.settle(first_entry, entries),
+            AnswerRecord::Present { first_entry, entries }
+            | AnswerRecord::Kept { first_entry, entries } => self.settle(first_entry, entries),
             AnswerRecord::Committed { first_entry, entries } => {
                 assert!(!dry_run, "a dry run commits nothing");
                 self.settle(first_entry, entries);

@@ -241,13 +241,14 @@ impl Hostile {
         let entries = 1 + input.below(3) as u32;
         let code = input.one_of(&[RefuseCode::Exists, RefuseCode::Disk]);
         let left = self.entries.saturating_sub(self.settled);
-        let record = match input.byte() % 8 {
+        let record = match input.byte() % 9 {
             0 => AnswerRecord::Have { entry, first_block: 0, blocks: entries },
             1 => AnswerRecord::Present { first_entry: entry, entries },
             2 => AnswerRecord::Refused { entry, code, text: "\u{1b}[2J" },
             3 => AnswerRecord::Again { entry, block: input.below(3) as u32, epoch: 1 },
             4 => AnswerRecord::Failed { entry, code, text: "" },
             5 => AnswerRecord::Take { first_entry: entry, entries },
+            7 => AnswerRecord::Kept { first_entry: entry, entries },
             6 => AnswerRecord::End { committed: self.settled, present: 0, failed: 0 },
             _ => AnswerRecord::Committed { first_entry: entry, entries: left.max(1) },
         };

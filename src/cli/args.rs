@@ -122,6 +122,10 @@ pub struct RecvArguments {
     #[arg(long, value_name = "N", default_value_t = defaults::PORT.to_string())]
     pub port: String,
 
+    /// What to do where a different file has the name; "rename" stores as "name (1).ext"
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub existing: ExistingKind,
+
     /// End after one transfer, with its result as exit code
     #[arg(long)]
     pub once: bool,
@@ -207,6 +211,22 @@ pub enum OffloadKind {
     Batch,
     /// One datagram per system call.
     Single,
+}
+
+/// `--existing`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExistingKind {
+    /// The file is not stored, which is a failure.
+    #[default]
+    Refuse,
+    /// The file is not stored, which is no failure.
+    Skip,
+    /// The file is stored under another name.
+    Rename,
+    /// The file takes its place, once it is complete.
+    Replace,
+    /// The same if the file is newer, else it is not stored.
+    Update,
 }
 
 /// `--links`.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::args::{
-    CommonArguments, ControllerKind, DigestKind, LinkKind, OffloadKind, RecvArguments,
-    SendArguments,
+    CommonArguments, ControllerKind, DigestKind, ExistingKind, LinkKind, OffloadKind,
+    RecvArguments, SendArguments,
 };
 use super::destination::{self, Host};
 use super::exit::Failure;
@@ -20,6 +20,7 @@ use super::output::{self, Console, Verbosity};
 use super::units;
 use crate::io::batch::Offload;
 use crate::io::defaults;
+use crate::io::existing::OnExisting;
 use crate::io::name::Links;
 use crate::wire::DigestAlgorithm;
 
@@ -105,6 +106,8 @@ pub struct RecvOptions {
     pub fsync: bool,
     /// Which symbolic links are taken.
     pub links: Links,
+    /// What becomes of a file or link whose name something different has.
+    pub existing: OnExisting,
     /// The socket receive buffer to ask for, in bytes; none for the default.
     pub buffer_bytes: Option<usize>,
     /// How datagrams are taken from the kernel.
@@ -133,6 +136,7 @@ impl RecvOptions {
             allow,
             fsync: typed.fsync,
             links: typed.common.links.into(),
+            existing: typed.existing.into(),
             buffer_bytes: typed.buffer.as_deref().map(parse_buffer).transpose()?,
             offload: typed.common.offload.into(),
             timeout: parse_timeout(&typed.common)?,
@@ -155,6 +159,18 @@ impl From<LinkKind> for Links {
         match typed {
             LinkKind::Inside => Links::Inside,
             LinkKind::All => Links::All,
+        }
+    }
+}
+
+impl From<ExistingKind> for OnExisting {
+    fn from(typed: ExistingKind) -> OnExisting {
+        match typed {
+            ExistingKind::Refuse => OnExisting::Refuse,
+            ExistingKind::Skip => OnExisting::Skip,
+            ExistingKind::Rename => OnExisting::Rename,
+            ExistingKind::Replace => OnExisting::Replace,
+            ExistingKind::Update => OnExisting::Update,
         }
     }
 }

@@ -203,6 +203,7 @@ pub fn summary(report: &Report) -> String {
     }
     for (number, what) in [
         (report.already_there, "already there"),
+        (report.kept, "kept"),
         (report.skipped_total, "skipped"),
         (report.failed_total, "failed"),
     ] {

@@ -12,9 +12,10 @@ use super::output::{self, Console};
 use super::progress::Progress;
 use super::signals::Signals;
 use crate::io::confine::Root;
-use crate::io::recv::{Ended, RecvError, RecvRequest, Watcher, receive, socket_options};
+use crate::io::recv::{Ended, RecvError, RecvRequest, Watcher, receive};
 use crate::io::report::{Counters, Operation, Outcome, Report};
 use crate::io::send::Stop;
+use crate::io::socket::SocketOptions;
 use crate::proto;
 
 /// Runs `ufx recv`.
@@ -40,7 +41,8 @@ fn serve(options: &RecvOptions, console: &Console) -> Result<Exit, Failure> {
         allow: options.allow.clone(),
         fsync: options.fsync,
         links: options.links,
-        socket: socket_options(options.buffer_bytes, options.offload),
+        existing: options.existing,
+        socket: socket_options(options),
         timeout: options.timeout,
     };
     let counters = Arc::new(Counters::default());
@@ -55,6 +57,16 @@ fn serve(options: &RecvOptions, console: &Console) -> Result<Exit, Failure> {
         Ok(Ended::Idle) => Ok(Exit::Success),
         Ok(Ended::Cut) => Ok(signals.outcome().map_or(Exit::Interrupted, Exit::from)),
         Err(error) => Err(listen_failure(&error, options)),
+    }
+}
+
+/// What is asked of sockets.
+fn socket_options(options: &RecvOptions) -> SocketOptions {
+    let defaults = SocketOptions::default();
+    SocketOptions {
+        receive_buffer_bytes: options.buffer_bytes.unwrap_or(defaults.receive_buffer_bytes),
+        offload: options.offload,
+        ..defaults
     }
 }
 

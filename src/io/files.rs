@@ -15,42 +15,10 @@ use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
 use super::confine::{FileError, Root, io_error};
-use super::metadata::{Timestamp, size_of};
+use super::existing::Landing;
+use super::metadata::Timestamp;
 use super::name::{RelativePath, temporary_name};
 use super::space::{self, Refusal};
-
-/// What lies where a file is to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// Nothing.
-    Absent,
-    /// A file of this size and modification time: taken to be the same file.
-    Equal,
-    /// A file that differs in size or time. It will not be replaced.
-    Different,
-    /// A directory, a link or a special file. It will not be replaced.
-    NotAFile,
-}
-
-/// Looks what lies at `path`, where a file of `size` bytes from `modified` is to go.
-///
-/// # Errors
-/// The directory of `path` cannot be reached.
-pub fn check_existing(
-    root: &Root,
-    path: &RelativePath,
-    size: u64,
-    modified: Timestamp,
-) -> Result<Existing, FileError> {
-    Ok(match root.stat(path)? {
-        None => Existing::Absent,
-        Some(stat) if !is_regular(&stat) => Existing::NotAFile,
-        Some(stat) if size_of(&stat) == size && Timestamp::modified(&stat) == modified => {
-            Existing::Equal
-        }
-        Some(_) => Existing::Different,
-    })
-}
 
 /// Bytes written to a file without blocks of its own between two looks at the free space.
 const SPACE_CHECK_BYTES: u64 = 64 << 20;
@@ -249,13 +217,27 @@ impl TempFile {
         }
     }
 
+    /// The same as [`TempFile::commit_as`] under the final name; never replaces anything.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn commit(self, mode: u32, modified: Timestamp, fsync: bool) -> Result<(), FileError> {
+        self.commit_as(mode, modified, fsync, Landing::Free).map(|_| ())
+    }
+
     /// Gives the file its final mode (see `ModePolicy::apply`), time and name; with `fsync` so
-    /// that it survives a power cut. Never replaces anything.
+    /// that it survives a power cut. Returns the name, if it is another one than was asked for.
     ///
     /// # Errors
     /// [`FileError::Exists`] if the final name is taken, or what the kernel says. Unless the
     /// file was renamed already and only its directory could not be synced, it is gone then.
-    pub fn commit(mut self, mode: u32, modified: Timestamp, fsync: bool) -> Result<(), FileError> {
+    pub fn commit_as(
+        mut self,
+        mode: u32,
+        modified: Timestamp,
+        fsync: bool,
+        landing: Landing,
+    ) -> Result<Option<Vec<u8>>, FileError> {
         rustix::fs::futimens(&self.file, &modified.as_modification())
             .map_err(|errno| self.error("set the time of", errno))?;
         if fsync {
@@ -267,22 +249,26 @@ impl TempFile {
             Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(self.error("set the mode of", errno)),
         }
-        let named = match &self.temporary {
-            Some(temporary) => rename_without_replacing(&self.parent, temporary, &self.leaf),
-            None => link_nameless(&self.file, &self.parent, &self.leaf),
-        };
-        match named {
-            Ok(()) => self.committed = true,
+        let (file, parent) = (&self.file, &self.parent);
+        let named = landing.land(&self.leaf, |leaf, replace| match (&self.temporary, replace) {
+            (Some(temporary), false) => rename_without_replacing(parent, temporary, leaf),
+            (Some(temporary), true) => rustix::fs::renameat(parent, temporary, parent, leaf),
+            (None, false) => link_nameless(file, parent, leaf),
+            (None, true) => replace_by_nameless(file, parent, leaf),
+        });
+        let other_name = match named {
+            Ok(other_name) => other_name,
             Err(Errno::EXIST) => {
                 return Err(FileError::Exists { path: self.shown.clone() });
             }
             Err(errno) => return Err(self.error("rename to", errno)),
-        }
+        };
+        self.committed = true;
         if fsync {
             sync_directory(&self.parent)
                 .map_err(|errno| self.error("sync the directory of", errno))?;
         }
-        Ok(())
+        Ok(other_name)
     }
 
     /// Removes the file; the same as dropping it.
@@ -439,6 +425,20 @@ fn link_nameless(file: &OwnedFd, directory: &OwnedFd, to: &[u8]) -> rustix::io::
     }
 }
 
+/// Gives a nameless file a name that may be taken. A link replaces nothing, so the file has a
+/// temporary name for a moment, which comes from its inode: nobody else's can be the same.
+fn replace_by_nameless(file: &OwnedFd, directory: &OwnedFd, to: &[u8]) -> rustix::io::Result<()> {
+    let stat = rustix::fs::fstat(file)?;
+    let inode = [stat.st_dev.to_le_bytes(), stat.st_ino.to_le_bytes()].concat();
+    let temporary = temporary_name(XxHash3_64::oneshot(&inode));
+    link_nameless(file, directory, temporary.as_bytes())?;
+    let renamed = rustix::fs::renameat(directory, temporary.as_str(), directory, to);
+    if renamed.is_err() {
+        let _ = rustix::fs::unlinkat(directory, temporary.as_str(), AtFlags::empty());
+    }
+    renamed
+}
+
 /// Makes the names in `directory` durable. The held descriptor is for walking only (O_PATH), so
 /// it is opened once more.
 fn sync_directory(directory: &OwnedFd) -> rustix::io::Result<()> {
@@ -483,6 +483,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
 
+    use super::super::existing::{Existing, check_existing};
     use super::*;
 
     const IDENTITY: u64 = 7;

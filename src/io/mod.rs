@@ -7,6 +7,7 @@ pub mod confine;
 pub mod defaults;
 mod descriptors;
 pub mod digest;
+pub mod existing;
 pub mod files;
 pub mod metadata;
 pub mod name;

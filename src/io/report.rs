@@ -68,6 +68,8 @@ pub struct Report {
     pub verified: Option<Verified>,
     /// Files and links that needed no sending: equal in size and time.
     pub already_there: u64,
+    /// Files and links that were not stored because the receiver keeps what has their names.
+    pub kept: u64,
     /// What was not committed, and why: the first [`NAMED_MAX`].
     pub failed: Vec<Named>,
     /// How many were not committed.
@@ -111,6 +113,7 @@ impl Report {
             digest: None,
             verified: None,
             already_there: 0,
+            kept: 0,
             failed: Vec::new(),
             failed_total: 0,
             skipped: Vec::new(),
@@ -339,6 +342,7 @@ mod tests {
             "digest",
             "verified",
             "already_there",
+            "kept",
             "failed",
             "failed_total",
             "skipped",

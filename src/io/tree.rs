@@ -1,56 +1,79 @@
 //! What a receiver does to directories and symbolic links. Files are the business of `files`.
 
 use std::cmp::Reverse;
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use twox_hash::XxHash3_64;
 
 use super::confine::{FileError, Root};
+use super::existing::Landing;
 use super::metadata::{ModePolicy, SPECIAL_BITS, Timestamp};
-use super::name::{Links, RelativePath};
+use super::name::{RelativePath, temporary_name};
 
-/// What became of a directory or a link that was to be made.
+/// What became of a directory that was to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
     /// It is new.
     Created,
-    /// A directory, or a link with the same target, was there.
+    /// A directory was there.
     AlreadyThere,
 }
 
-/// Makes the symbolic link `path` with the text `target`, which is never followed.
+/// Makes the symbolic link `path` with the text `target`, which is never followed. Returns its
+/// name, if it is another one than was asked for.
 ///
 /// # Errors
-/// [`FileError::LinkLeavesTree`] if `links` says so, before anything is created,
-/// [`FileError::Exists`] if something else is there, or what the kernel says.
+/// [`FileError::Exists`] if something has the name and `landing` does not allow for that, or what
+/// the kernel says.
 pub fn make_link(
     root: &Root,
     path: &RelativePath,
     target: &[u8],
     modified: Timestamp,
-    links: Links,
-) -> Result<Made, FileError> {
-    if !links.allow(path, target) {
-        return Err(FileError::LinkLeavesTree { path: root.shown(path) });
-    }
+    landing: Landing,
+) -> Result<Option<Vec<u8>>, FileError> {
     let made = root.in_parent(path, "make the link", |parent, leaf| {
-        match rustix::fs::symlinkat(target, parent, leaf) {
-            Ok(()) => {}
+        let made = landing.land(leaf, |leaf, replace| match replace {
+            false => rustix::fs::symlinkat(target, parent, leaf),
+            true => replace_by_link(target, parent, leaf),
+        });
+        let name = match made {
+            Ok(name) => name,
             Err(Errno::EXIST) => return Ok(None),
             Err(errno) => return Err(errno),
-        }
+        };
         let times = modified.as_modification();
+        let leaf = name.as_deref().unwrap_or(leaf);
         match rustix::fs::utimensat(parent, leaf, &times, AtFlags::SYMLINK_NOFOLLOW) {
             // Some file systems keep no time for a link.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Some(Made::Created)),
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Some(name)),
             Err(errno) => Err(errno),
         }
     })?;
-    match made {
-        Some(made) => Ok(made),
-        None if is_link_to(root, path, target)? => Ok(Made::AlreadyThere),
-        None => Err(FileError::Exists { path: root.shown(path) }),
+    made.ok_or_else(|| FileError::Exists { path: root.shown(path) })
+}
+
+/// Makes a link under a temporary name and renames it over what has the final one. The temporary
+/// name comes from name and target, so that a leftover of it is the same link and serves as well.
+fn replace_by_link(target: &[u8], parent: &OwnedFd, leaf: &[u8]) -> rustix::io::Result<()> {
+    let hash = XxHash3_64::oneshot(&[leaf, b"\0", target].concat());
+    let temporary = temporary_name(hash);
+    match rustix::fs::symlinkat(target, parent, temporary.as_str()) {
+        Err(Errno::EXIST) => {
+            let found = rustix::fs::readlinkat(parent, temporary.as_str(), Vec::new())?;
+            if found.as_bytes() != target {
+                return Err(Errno::EXIST);
+            }
+        }
+        made => made?,
     }
+    let renamed = rustix::fs::renameat(parent, temporary.as_str(), parent, leaf);
+    if renamed.is_err() {
+        let _ = rustix::fs::unlinkat(parent, temporary.as_str(), AtFlags::empty());
+    }
+    renamed
 }
 
 /// Whether `path` is a symbolic link with the text `target`.
@@ -145,7 +168,7 @@ impl Pending {
 }
 
 /// Sets the permissions of a directory that we made, and that is therefore open to us.
-fn set_mode(parent: &std::os::fd::OwnedFd, leaf: &[u8], mode: u32) -> rustix::io::Result<()> {
+fn set_mode(parent: &OwnedFd, leaf: &[u8], mode: u32) -> rustix::io::Result<()> {
     let stat = rustix::fs::statat(parent, leaf, AtFlags::SYMLINK_NOFOLLOW)?;
     // A directory in a setgid directory is setgid itself; that is the receiver's own order.
     let mode = mode | (stat.st_mode & SPECIAL_BITS);
@@ -161,7 +184,8 @@ fn set_mode(parent: &std::os::fd::OwnedFd, leaf: &[u8], mode: u32) -> rustix::io
     }
 }
 
-fn is_directory(stat: &Stat) -> bool {
+/// Whether it is a directory.
+pub fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
@@ -192,33 +216,44 @@ mod tests {
     fn a_link_is_made_with_its_time_and_never_followed() {
         let (directory, root) = place();
         let there = directory.path().join("link");
-        assert_eq!(
-            make_link(&root, &path("link"), b"no\xffwhere", time(7), Links::Inside).unwrap(),
-            Made::Created
-        );
+        let link = path("link");
+        make_link(&root, &link, b"no\xffwhere", time(7), Landing::Free).unwrap();
         let metadata = fs::symlink_metadata(&there).unwrap();
         assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (7, 5));
-        let again =
-            make_link(&root, &path("link"), b"no\xffwhere", time(8), Links::Inside).unwrap();
-        assert_eq!(again, Made::AlreadyThere);
+        make_link(&root, &link, b"no\xffwhere", time(8), Landing::Free).unwrap_err();
         assert_eq!(fs::symlink_metadata(&there).unwrap().mtime(), 7);
     }
 
     #[test]
-    fn a_link_replaces_nothing_and_leads_nowhere_outside() {
+    fn a_link_lands_beside_or_in_place_of_what_is_there() {
+        let (directory, root) = place();
+        fs::write(directory.path().join("file.txt"), "old").unwrap();
+        fs::create_dir(directory.path().join("directory")).unwrap();
+        let make = |name, landing| make_link(&root, &path(name), b"target", time(7), landing);
+        let beside = make("file.txt", Landing::Beside).unwrap();
+        assert_eq!(beside.as_deref(), Some(&b"file (1).txt"[..]));
+        assert_eq!(fs::read(directory.path().join("file.txt")).unwrap(), b"old");
+        assert_eq!(make("file.txt", Landing::Replacing).unwrap(), None);
+        for name in ["file.txt", "file (1).txt"] {
+            let link = directory.path().join(name);
+            assert_eq!(fs::read_link(&link).unwrap().as_os_str(), "target");
+            assert_eq!(fs::symlink_metadata(&link).unwrap().mtime(), 7);
+        }
+        let error = make("directory", Landing::Replacing).unwrap_err();
+        assert!(matches!(error, FileError::Exists { .. }), "{error}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_link_replaces_nothing_unless_it_is_to() {
         let (directory, root) = place();
         fs::write(directory.path().join("file"), "old").unwrap();
         symlink("other", directory.path().join("link")).unwrap();
         for name in ["file", "link"] {
             let error =
-                make_link(&root, &path(name), b"target", time(0), Links::Inside).unwrap_err();
+                make_link(&root, &path(name), b"target", time(0), Landing::Free).unwrap_err();
             assert!(matches!(error, FileError::Exists { .. }), "{error}");
         }
-        for target in [&b"/etc"[..], b"..", b"../x", b""] {
-            let error = make_link(&root, &path("new"), target, time(0), Links::Inside).unwrap_err();
-            assert!(matches!(error, FileError::LinkLeavesTree { .. }), "{error}");
-        }
-        assert!(!directory.path().join("new").is_symlink());
     }
 
     #[test]
@@ -280,16 +315,5 @@ mod tests {
         assert_eq!(directories.finish(&root).len(), 1);
         let after = fs::metadata(outside.path()).unwrap();
         assert_eq!((before.mode(), before.mtime()), (after.mode(), after.mtime()));
-    }
-
-    #[test]
-    fn a_link_that_leaves_its_tree_is_made_only_if_all_are_wanted() {
-        let (directory, root) = place();
-        let leaving = b"/etc/hostname";
-        let error = make_link(&root, &path("link"), leaving, time(0), Links::Inside).unwrap_err();
-        assert!(matches!(error, FileError::LinkLeavesTree { .. }), "{error}");
-        make_link(&root, &path("link"), leaving, time(0), Links::All).unwrap();
-        let target = fs::read_link(directory.path().join("link")).unwrap();
-        assert_eq!(target.as_os_str().as_encoded_bytes(), leaving);
     }
 }

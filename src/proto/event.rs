@@ -9,6 +9,8 @@ use super::error::Error;
 pub enum Outcome {
     /// It was there already, equal.
     Present,
+    /// Something different is there, and the receiver keeps that.
+    Kept,
     /// Written, checked and renamed.
     Committed,
     /// In a dry run: it would be stored.

@@ -130,7 +130,7 @@ pub struct ReceiverStats {
     pub drops: u32,
     /// Entries committed.
     pub committed: u32,
-    /// Entries that were there already.
+    /// Entries that were there already, or whose place others keep.
     pub present: u32,
     /// Entries refused or failed.
     pub failed: u32,

@@ -18,6 +18,7 @@ const COMMITTED: u8 = 5;
 const FAILED: u8 = 6;
 const TAKE: u8 = 7;
 const END: u8 = 8;
+const KEPT: u8 = 9;
 
 /// What the receiver says about entries and blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,11 +80,18 @@ pub enum AnswerRecord<'a> {
         /// How many, at least 1.
         entries: u32,
     },
+    /// Others have these names, and the receiver keeps those.
+    Kept {
+        /// The first of the entries.
+        first_entry: u32,
+        /// How many, at least 1.
+        entries: u32,
+    },
     /// Every entry is settled; the last answer.
     End {
         /// Count of COMMITTED and TAKE.
         committed: u32,
-        /// Count of PRESENT.
+        /// Count of PRESENT and KEPT.
         present: u32,
         /// Count of REFUSED and FAILED.
         failed: u32,
@@ -155,6 +163,10 @@ impl<'a> AnswerRecord<'a> {
                 let (first_entry, entries) = range(&mut reader, ENTRIES_MAX)?;
                 Self::Take { first_entry, entries }
             }
+            KEPT => {
+                let (first_entry, entries) = range(&mut reader, ENTRIES_MAX)?;
+                Self::Kept { first_entry, entries }
+            }
             END => Self::End {
                 committed: reader.u32()?,
                 present: reader.u32()?,
@@ -191,6 +203,9 @@ impl<'a> AnswerRecord<'a> {
             Self::Failed { entry, code, text } => append_outcome(FAILED, entry, code, text, out),
             Self::Take { first_entry, entries } => {
                 append_numbers(TAKE, &[first_entry, entries], out);
+            }
+            Self::Kept { first_entry, entries } => {
+                append_numbers(KEPT, &[first_entry, entries], out);
             }
             Self::End { committed, present, failed } => {
                 append_numbers(END, &[committed, present, failed], out);
@@ -301,6 +316,7 @@ mod tests {
             AnswerRecord::Failed { entry, code, text },
         );
         assert_record("07 0008 00000003 00000004", AnswerRecord::Take { first_entry, entries });
+        assert_record("09 0008 00000003 00000004", AnswerRecord::Kept { first_entry, entries });
         assert_record(
             "08 000c 00000001 00000002 00000003",
             AnswerRecord::End { committed: 1, present: 2, failed: 3 },

@@ -297,6 +297,8 @@ pub(super) fn answer_record() -> impl Strategy<Value = AnswerRecord<'static>> {
             .prop_map(|(first_entry, entries)| AnswerRecord::Committed { first_entry, entries }),
         range(ENTRIES_MAX)
             .prop_map(|(first_entry, entries)| AnswerRecord::Take { first_entry, entries }),
+        range(ENTRIES_MAX)
+            .prop_map(|(first_entry, entries)| AnswerRecord::Kept { first_entry, entries }),
         outcome.prop_map(|(entry, code, text, refused)| if refused {
             AnswerRecord::Refused { entry, code, text }
         } else {

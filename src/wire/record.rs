@@ -80,7 +80,7 @@ mod tests {
         for kind in [0, 5, 255] {
             assert_eq!(ManifestRecord::decode(&[kind, 0, 0]), Err(DecodeError::RecordKind(kind)));
         }
-        for kind in [0, 9, 255] {
+        for kind in [0, 10, 255] {
             assert_eq!(AnswerRecord::decode(&[kind, 0, 0]), Err(DecodeError::RecordKind(kind)));
         }
     }

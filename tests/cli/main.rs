@@ -18,6 +18,8 @@ mod loss;
 
 // Cut transfers: killed processes, signals, nobody there.
 mod ends;
+// `--existing`.
+mod existing;
 // What is refused, left alone or left out.
 mod refusals;
 

@@ -378,7 +378,8 @@ def answer_records():
     row("answer_have", "answer_have", "HAVE", entry=1, first_block=2, blocks=3)
     row("answer_have_largest", "answer_have", "HAVE of all blocks of the largest file",
         entry=M32 - 1, first_block=0, blocks=1 << 28)
-    for name, first, count in (("present", 0, 1), ("committed", 7, 9), ("take", 0, M32)):
+    for name, first, count in (("present", 0, 1), ("committed", 7, 9), ("take", 0, M32),
+                               ("kept", 4, 5)):
         row("answer_" + name, "answer_" + name, name.upper(), first_entry=first, entries=count)
     for code in range(1, 9):
         name = "refused" if code in (1, 2, 8) else "failed"
@@ -435,7 +436,7 @@ def invalid_records():
     invalid_row("epoch", "record_digest", "epoch 4, a block has the epochs 0 to 3",
                 bytes(8) + b"\4", "none")
     invalid_row("block", "record_digest", "block 2^28", bytes(4) + b"\x10\0\0\0\0", "none")
-    invalid_row("kind", "answer_end", "kind 9", b"\x09\0\x0c" + bytes(12))
+    invalid_row("kind", "answer_end", "kind 10", b"\x0a\0\x0c" + bytes(12))
     invalid_row("kind_zero", "answer_end", "kind 0", b"\0\0\x0c" + bytes(12))
     invalid_row("short", "answer_end", "11 bytes", b"\x08\0\x0b" + bytes(11))
     invalid_row("code", "answer_failed", "code 9", b"\6\0\5\0\0\0\1\x09")

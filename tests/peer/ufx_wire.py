@@ -56,6 +56,7 @@ LAYOUTS = {
     "answer_committed": [("first_entry", 4), ("entries", 4)],
     "answer_failed": [("entry", 4), ("code", 1)],
     "answer_take": [("first_entry", 4), ("entries", 4)],
+    "answer_kept": [("first_entry", 4), ("entries", 4)],
     "answer_end": [("committed", 4), ("present", 4), ("failed", 4)],
 }
 # What follows the fixed fields, where something does.
@@ -64,7 +65,8 @@ TAILS = {"data": "payload", "ack": "bitmap", "close": "text", "hello": "zeros", 
          "answer_refused": "text", "answer_failed": "text"}
 MANIFEST_KINDS = {1: "record_entry", 2: "record_hole", 3: "record_void", 4: "record_end"}
 ANSWER_KINDS = {1: "answer_have", 2: "answer_present", 3: "answer_refused", 4: "answer_again",
-                5: "answer_committed", 6: "answer_failed", 7: "answer_take", 8: "answer_end"}
+                5: "answer_committed", 6: "answer_failed", 7: "answer_take", 8: "answer_end",
+                9: "answer_kept"}
 KINDS = {name: kind for kinds in (MANIFEST_KINDS, ANSWER_KINDS) for kind, name in kinds.items()}
 
 
@@ -213,7 +215,7 @@ CHECKS = {"hello": check_hello, "welcome": check_welcome, "start": check_hello,
           "record_digest": check_digest, "answer_have": check_have, "answer_present": check_row,
           "answer_refused": check_text_answer, "answer_again": check_again,
           "answer_committed": check_row, "answer_failed": check_text_answer,
-          "answer_take": check_row}
+          "answer_take": check_row, "answer_kept": check_row}
 
 
 # Packets

@@ -122,7 +122,7 @@ fn a_commit_that_fails_fails_its_file_alone() {
 //= proto.md#handshake
 //= type=test
 //# DRY_RUN: only the manifest is sent; nothing is created; each entry is answered with PRESENT,
-//# REFUSED or TAKE.
+//# KEPT, REFUSED or TAKE.
 #[test]
 fn a_dry_run_sends_no_body() {
     let present = SimFile { decision: Decision::Present, ..SimFile::new(MIB) };

@@ -71,6 +71,7 @@ impl Vector {
             "answer_failed" => {
                 AnswerRecord::Failed { entry: entry(), code: self.refuse_code(), text }
             }
+            "answer_kept" => AnswerRecord::Kept { first_entry: first_entry(), entries: entries() },
             "answer_take" => AnswerRecord::Take { first_entry: first_entry(), entries: entries() },
             "answer_end" => AnswerRecord::End {
                 committed: self.number("field.committed"),

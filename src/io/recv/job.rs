@@ -80,6 +80,8 @@ pub enum Done {
     Reread(u64),
     /// The entry was there already.
     Present(u32),
+    /// Something different has the entry's name and is kept.
+    Kept(u32),
     /// The entry will not be stored.
     Refused(u32, RefuseCode, String),
     /// The entry is committed.
@@ -103,6 +105,7 @@ impl Done {
             Done::Written(bytes) => receiver.on_written(*bytes),
             Done::Reread(_) | Done::Note(..) => {}
             Done::Present(entry) => receiver.entry_present(*entry),
+            Done::Kept(entry) => receiver.entry_kept(*entry),
             Done::Refused(entry, code, text) => receiver.entry_refused(*entry, *code, text),
             Done::Committed(entry) => receiver.entry_committed(*entry),
             Done::Failed(entry, code, text) => receiver.entry_failed(*entry, *code, text),

@@ -30,10 +30,11 @@ use self::patience::{Patience, SILENT_HOLDER, Waiting};
 use self::sink::SinkOptions;
 use self::tempo::Tempo;
 use self::transfer::{BUFFERS_SHARED, SLAB_BYTES, Transfer};
-use super::batch::{Offload, ReceiveOutcome};
+use super::batch::ReceiveOutcome;
 use super::buffer::{Arrival, Buffer, BufferPool};
 use super::clock::Clock;
 use super::confine::Root;
+use super::existing::OnExisting;
 use super::metadata::ModePolicy;
 use super::name::Links;
 use super::report::{Counters, Report};
@@ -71,6 +72,8 @@ pub struct RecvRequest {
     pub fsync: bool,
     /// Which symbolic links are taken.
     pub links: Links,
+    /// What becomes of what has another's name.
+    pub existing: OnExisting,
     /// What to ask of the socket.
     pub socket: SocketOptions,
     /// Silence that ends a transfer.
@@ -377,6 +380,7 @@ impl Server<'_> {
             patience: Arc::new(Patience::new(Arc::clone(&self.waiting))),
             root: Arc::clone(&self.request.root),
             links: self.request.links,
+            existing: self.request.existing,
             modes: self.modes,
             fsync: self.request.fsync,
             digest: receiver.digest_algorithm(),
@@ -438,15 +442,5 @@ impl Server<'_> {
         self.counters.files_done.store(done, Relaxed);
         self.counters.files_total.store(files, Relaxed);
         self.counters.totals_final.store(is_final, Relaxed);
-    }
-}
-
-/// How datagrams are taken from the kernel, as an option of sockets.
-pub fn socket_options(buffer_bytes: Option<usize>, offload: Offload) -> SocketOptions {
-    let defaults = SocketOptions::default();
-    SocketOptions {
-        receive_buffer_bytes: buffer_bytes.unwrap_or(defaults.receive_buffer_bytes),
-        offload,
-        ..defaults
     }
 }

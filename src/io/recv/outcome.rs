@@ -81,6 +81,7 @@ pub fn report_of(
     report.directories = tally.directories_committed;
     report.bytes = tally.committed_bytes;
     report.already_there = tally.present;
+    report.kept = tally.kept;
     (report.failed, report.failed_total) = tally.failed.take();
     (report.notes, report.notes_total) = tally.notes.take();
     let ended = transfer.ended.unwrap_or(now);
@@ -101,7 +102,7 @@ pub fn report_of(
     let failed = u64::from(stats.failed);
     // Directories that were made for files which all failed are nothing done.
     let done = match tally.has_files {
-        true => tally.committed + tally.present,
+        true => tally.committed + tally.present + tally.kept,
         false => tally.directories_committed + tally.directories_present,
     };
     let result = match &transfer.error {

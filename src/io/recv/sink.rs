@@ -11,10 +11,11 @@ use super::job::{Action, Done, Job};
 use super::patience::Patience;
 use crate::io::confine::{FileError, Root};
 use crate::io::digest::BlockHasher;
-use crate::io::files::{Existing, TempFile, check_existing};
+use crate::io::existing::{Landing, OnExisting, Verdict};
+use crate::io::files::TempFile;
 use crate::io::metadata::{Identity, ModePolicy, Timestamp};
-use crate::io::name::{Links, RelativePath};
-use crate::io::tree::{Directories, Made, is_link_to, make_link};
+use crate::io::name::{Escaped, Links, RelativePath};
+use crate::io::tree::{Directories, Made, is_directory, make_link};
 use crate::proto::ReceivedEntry;
 use crate::wire::{Digest, DigestAlgorithm, EntryKind, RefuseCode, VoidReason, limits};
 
@@ -36,6 +37,8 @@ pub struct SinkOptions {
     pub root: Arc<Root>,
     /// Which symbolic links are taken.
     pub links: Links,
+    /// What becomes of what has another's name.
+    pub existing: OnExisting,
     /// What becomes of modes.
     pub modes: ModePolicy,
     /// Make files safe against a power cut before they count as committed.
@@ -53,6 +56,7 @@ struct Incoming {
     mode: u32,
     modified: Timestamp,
     size: u64,
+    landing: Landing,
     identity: u64,
     holes: Vec<(u64, u64)>,
     /// Made with the first byte or at commit.
@@ -132,7 +136,7 @@ impl Sink {
         let modified = Timestamp::new(entry.mtime.0, entry.mtime.1).unwrap_or_default();
         let outcome = match entry.kind {
             EntryKind::Directory => self.take_directory(entry, &path, modified),
-            EntryKind::Symlink => self.take_link(entry, &path, modified),
+            EntryKind::Symlink => self.take_link(entry, &path, modified, done),
             EntryKind::File => self.take_file(entry, &path, modified),
         };
         match outcome {
@@ -150,12 +154,11 @@ impl Sink {
     ) -> Result<Option<Done>, FileError> {
         let root = &self.options.root;
         if self.options.dry_run {
-            return Ok(Some(match root.stat(path) {
-                Ok(None) => Done::Committed(entry.entry),
-                Ok(Some(_)) => Done::Present(entry.entry),
-                // Below a directory that a dry run did not make.
-                Err(_) => Done::Committed(entry.entry),
-            }));
+            return match root.stat(path)? {
+                None => Ok(Some(Done::Committed(entry.entry))),
+                Some(stat) if is_directory(&stat) => Ok(Some(Done::Present(entry.entry))),
+                Some(_) => Err(FileError::Exists { path: root.shown(path) }),
+            };
         }
         let mode = u32::from(entry.mode);
         let made = self.directories.make(root, path, mode, modified, &self.options.modes)?;
@@ -167,20 +170,22 @@ impl Sink {
         entry: &ReceivedEntry,
         path: &RelativePath,
         modified: Timestamp,
+        done: &mut Vec<Done>,
     ) -> Result<Option<Done>, FileError> {
-        let root = &self.options.root;
-        if self.options.dry_run {
-            if !self.options.links.allow(path, &entry.target) {
-                return Err(FileError::LinkLeavesTree { path: root.shown(path) });
-            }
-            return Ok(Some(match root.stat(path) {
-                Ok(Some(_)) if is_link_to(root, path, &entry.target)? => Done::Present(entry.entry),
-                Ok(Some(_)) => return Err(FileError::Exists { path: root.shown(path) }),
-                Ok(None) | Err(_) => Done::Committed(entry.entry),
-            }));
+        let SinkOptions { root, links, existing, dry_run, .. } = &self.options;
+        if !links.allow(path, &entry.target) {
+            return Err(FileError::LinkLeavesTree { path: root.shown(path) });
         }
-        let made = make_link(root, path, &entry.target, modified, self.options.links)?;
-        Ok(Some(settled(entry.entry, made)))
+        Ok(Some(match existing.judge_link(root, path, &entry.target, modified)? {
+            Verdict::Present => Done::Present(entry.entry),
+            Verdict::Keep => Done::Kept(entry.entry),
+            Verdict::Store(_) if *dry_run => Done::Committed(entry.entry),
+            Verdict::Store(landing) => {
+                let name = make_link(root, path, &entry.target, modified, landing)?;
+                note_name(path, name, done);
+                Done::Committed(entry.entry)
+            }
+        }))
     }
 
     fn take_file(
@@ -189,23 +194,13 @@ impl Sink {
         path: &RelativePath,
         modified: Timestamp,
     ) -> Result<Option<Done>, FileError> {
-        let root = &self.options.root;
-        let existing = match check_existing(root, path, entry.size, modified) {
-            Ok(existing) => existing,
-            // Below a directory that a dry run did not make.
-            Err(_) if self.options.dry_run => Existing::Absent,
-            Err(error) => return Err(error),
+        let SinkOptions { root, existing, dry_run, .. } = &self.options;
+        let landing = match existing.judge_file(root, path, entry.size, modified)? {
+            Verdict::Present => return Ok(Some(Done::Present(entry.entry))),
+            Verdict::Keep => return Ok(Some(Done::Kept(entry.entry))),
+            Verdict::Store(_) if *dry_run => return Ok(Some(Done::Committed(entry.entry))),
+            Verdict::Store(landing) => landing,
         };
-        match existing {
-            Existing::Equal => return Ok(Some(Done::Present(entry.entry))),
-            Existing::Different | Existing::NotAFile => {
-                return Err(FileError::Exists { path: root.shown(path) });
-            }
-            Existing::Absent if self.options.dry_run => {
-                return Ok(Some(Done::Committed(entry.entry)));
-            }
-            Existing::Absent => {}
-        }
         let identity = Identity {
             device: entry.identity.device,
             inode: entry.identity.inode,
@@ -219,6 +214,7 @@ impl Sink {
             mode: self.options.modes.apply(u32::from(entry.mode)),
             modified,
             size: entry.size,
+            landing,
             identity: identity.hash64(),
             holes: Vec::new(),
             file: None,
@@ -314,25 +310,31 @@ impl Sink {
 
     fn commit(&mut self, entry: u32, done: &mut Vec<Done>) {
         let Some(mut incoming) = self.files.remove(&entry) else { return };
+        let SinkOptions { root, existing, fsync, .. } = &self.options;
         let result =
             incoming.opened(&self.options).map(|_| ()).and_then(|()| match incoming.file.take() {
-                Some(file) => file.commit(incoming.mode, incoming.modified, self.options.fsync),
-                None => Ok(()),
+                Some(file) => {
+                    file.commit_as(incoming.mode, incoming.modified, *fsync, incoming.landing)
+                }
+                None => Ok(None),
             });
-        let root = &self.options.root;
-        done.push(match result {
-            Ok(()) => Done::Committed(entry),
-            // Somebody else committed the same file meanwhile.
-            Err(FileError::Exists { .. })
-                if matches!(
-                    check_existing(root, &incoming.path, incoming.size, incoming.modified),
-                    Ok(Existing::Equal)
-                ) =>
-            {
-                Done::Present(entry)
+        let Incoming { path, size, modified, .. } = &incoming;
+        let outcome = match result {
+            Ok(name) => {
+                note_name(path, name, done);
+                Done::Committed(entry)
+            }
+            // Somebody else took the name meanwhile.
+            Err(error @ FileError::Exists { .. }) => {
+                match existing.judge_file(root, path, *size, *modified) {
+                    Ok(Verdict::Present) => Done::Present(entry),
+                    Ok(Verdict::Keep) => Done::Kept(entry),
+                    _ => Done::Failed(entry, refuse_code(&error), text(&error)),
+                }
             }
             Err(error) => Done::Failed(entry, refuse_code(&error), text(&error)),
-        });
+        };
+        done.push(outcome);
     }
 }
 
@@ -385,6 +387,14 @@ fn settled(entry: u32, made: Made) -> Done {
     match made {
         Made::Created => Done::Committed(entry),
         Made::AlreadyThere => Done::Present(entry),
+    }
+}
+
+/// Says under which name something landed, if not under its own.
+fn note_name(path: &RelativePath, name: Option<Vec<u8>>, done: &mut Vec<Done>) {
+    if let Some(name) = name {
+        let text = format!("stored as {}", Escaped(&name));
+        done.push(Done::Note(path.as_bytes().to_vec(), text));
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Tally {
     pub committed_bytes: u64,
     /// Files and links that were there already.
     pub present: u64,
+    /// Files and links that were not stored, because something different is kept.
+    pub kept: u64,
     /// Directories made.
     pub directories_committed: u64,
     /// Directories that were there already.
@@ -353,6 +355,10 @@ impl Transfer {
                 }
                 _ => self.tally.present += 1,
             },
+            Done::Kept(entry) => {
+                self.tally.kept += 1;
+                self.settle(*entry);
+            }
             Done::Committed(entry) => match self.settle(*entry) {
                 Some(one) if one.kind == EntryKind::Directory => {
                     self.tally.directories_committed += 1;

@@ -76,12 +76,13 @@ pub struct Ending {
 struct Ended {
     committed: u64,
     present: u64,
+    kept: u64,
     listed: u64,
 }
 
 impl Ended {
     fn total(&self) -> u64 {
-        self.committed + self.present + self.listed
+        self.committed + self.present + self.kept + self.listed
     }
 }
 
@@ -110,6 +111,7 @@ impl Ending {
         };
         match outcome {
             Outcome::Present => ended.present += 1,
+            Outcome::Kept => ended.kept += 1,
             Outcome::WouldStore => ended.listed += 1,
             Outcome::Committed => {
                 ended.committed += 1;
@@ -176,6 +178,7 @@ impl Ending {
         report.directories = self.directories.committed;
         report.bytes = self.committed_bytes;
         report.already_there = self.files.present;
+        report.kept = self.files.kept;
         (report.failed, report.failed_total) = self.failed.take();
         (report.skipped, report.skipped_total) = self.skipped.take();
         (report.notes, report.notes_total) = self.notes.take();

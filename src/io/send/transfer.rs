@@ -266,11 +266,12 @@ impl Transfer<'_> {
             if self.request.config.dry_run {
                 let what = match outcome {
                     Outcome::Present => "is already there",
+                    Outcome::Kept => "is kept as it is there",
                     Outcome::Committed | Outcome::WouldStore => "would be sent",
                 };
                 (self.listing)(outgoing.source.name.as_bytes(), what);
             }
-            if outcome == Outcome::Present && outgoing.is_file() {
+            if matches!(outcome, Outcome::Present | Outcome::Kept) && outgoing.is_file() {
                 self.digester.forget(entry);
             }
             self.ending.settled(outgoing, outcome);

@@ -1,10 +1,12 @@
 //! The receiving machine: takes packets, says where their payloads belong, answers.
 //!
 //! The parts: `sack` (what has arrived), `ack_timing` (when to say so), `credit` (what may come),
-//! `reassembly` (bytes, blocks, entries); `records` reads manifest and digests, `transmit` makes
-//! packets. The shell moves the bytes and speaks back by the `entry_*` and `block_*` commands.
+//! `reassembly` (bytes, blocks, entries); `records` reads manifest and digests, `answers` says what
+//! became of entries, `transmit` makes packets. The shell moves the bytes and speaks back by the
+//! `entry_*` and `block_*` commands.
 
 mod ack_timing;
+mod answers;
 mod credit;
 mod reassembly;
 mod records;
@@ -15,6 +17,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::ack_timing::AckTiming;
+use self::answers::push_answer;
 use self::credit::Credit;
 use self::reassembly::{Reassembly, Step};
 use self::sack::Sack;
@@ -124,6 +127,7 @@ pub struct Receiver {
     /// Committed entries that wait to be told in one record.
     committed: Option<(u32, u32)>,
     present: Option<(u32, u32)>,
+    kept: Option<(u32, u32)>,
     answers_sent_at: Option<Time>,
     answers_backoff: u32,
     /// The packet with the end was sent once more without being asked.
@@ -175,6 +179,7 @@ impl Receiver {
             answers: SendStream::new(limits::ANSWERS_OUTSTANDING_MAX),
             committed: None,
             present: None,
+            kept: None,
             answers_sent_at: None,
             answers_backoff: 0,
             end_repeated: false,
@@ -414,51 +419,6 @@ impl Receiver {
         self.stats.written += bytes;
     }
 
-    /// An equal entry is there already.
-    pub fn entry_present(&mut self, entry: u32) {
-        if self.body.settle(entry) {
-            self.stats.present += 1;
-            extend(&mut self.present, entry, |first_entry, entries| {
-                push_answer(&mut self.answers, &AnswerRecord::Present { first_entry, entries });
-            });
-            self.check_settled();
-        }
-    }
-
-    /// An entry is committed; in a dry run: would be stored.
-    pub fn entry_committed(&mut self, entry: u32) {
-        if self.body.settle(entry) {
-            self.stats.committed += 1;
-            let dry_run = self.dry_run;
-            extend(&mut self.committed, entry, |first_entry, entries| {
-                push_answer(&mut self.answers, &committed_record(dry_run, first_entry, entries));
-            });
-            self.check_settled();
-        }
-    }
-
-    /// An entry will not be stored.
-    pub fn entry_refused(&mut self, entry: u32, code: RefuseCode, text: &str) {
-        if self.body.settle(entry) {
-            self.stats.failed += 1;
-            self.flush_answers();
-            let text = short_text(text);
-            push_answer(&mut self.answers, &AnswerRecord::Refused { entry, code, text });
-            self.check_settled();
-        }
-    }
-
-    /// An entry was taken but cannot be committed.
-    pub fn entry_failed(&mut self, entry: u32, code: RefuseCode, text: &str) {
-        if self.body.settle(entry) {
-            self.stats.failed += 1;
-            self.flush_answers();
-            let text = short_text(text);
-            push_answer(&mut self.answers, &AnswerRecord::Failed { entry, code, text });
-            self.check_settled();
-        }
-    }
-
     /// A block is as announced.
     pub fn block_verified(&mut self, entry: u32, block: u32) {
         self.body.on_verified(entry, block, &mut self.steps);
@@ -497,16 +457,6 @@ impl Receiver {
             },
         );
         self.state = State::Lingering { until: now + self.config.linger };
-    }
-
-    fn flush_answers(&mut self) {
-        if let Some((first_entry, entries)) = self.present.take() {
-            push_answer(&mut self.answers, &AnswerRecord::Present { first_entry, entries });
-        }
-        if let Some((first_entry, entries)) = self.committed.take() {
-            let record = committed_record(self.dry_run, first_entry, entries);
-            push_answer(&mut self.answers, &record);
-        }
     }
 
     /// Whether another entry may be read: of a sender that completes none, or that acknowledges no
@@ -633,38 +583,4 @@ impl Receiver {
         self.check_settled();
         held
     }
-}
-
-fn push_answer(answers: &mut SendStream, record: &AnswerRecord<'_>) {
-    let mut bytes = Vec::new();
-    record.encode(&mut bytes);
-    answers.push(&bytes);
-}
-
-fn committed_record(dry_run: bool, first_entry: u32, entries: u32) -> AnswerRecord<'static> {
-    match dry_run {
-        true => AnswerRecord::Take { first_entry, entries },
-        false => AnswerRecord::Committed { first_entry, entries },
-    }
-}
-
-/// Extends a run of entries by `entry`; flushes it first if `entry` does not continue it.
-fn extend(run: &mut Option<(u32, u32)>, entry: u32, flush: impl FnOnce(u32, u32)) {
-    match run {
-        Some((first, count)) if first.checked_add(*count) == Some(entry) => *count += 1,
-        Some((first, count)) => {
-            flush(*first, *count);
-            *run = Some((entry, 1));
-        }
-        None => *run = Some((entry, 1)),
-    }
-}
-
-/// As much of `text` as a record holds.
-fn short_text(text: &str) -> &str {
-    let mut end = text.len().min(limits::TEXT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
 }

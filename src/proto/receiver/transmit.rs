@@ -145,6 +145,7 @@ impl Receiver {
         if SendStream::has_chunk(&self.answers)
             || self.committed.is_some()
             || self.present.is_some()
+            || self.kept.is_some()
         {
             at = now;
         }

@@ -41,6 +41,10 @@ impl Sender {
                 self.settled.present = self.settled.present.saturating_add(entries);
                 self.settle(first_entry, entries, Outcome::Present);
             }
+            AnswerRecord::Kept { first_entry, entries } => {
+                self.settled.present = self.settled.present.saturating_add(entries);
+                self.settle(first_entry, entries, Outcome::Kept);
+            }
             AnswerRecord::Committed { .. } if self.config.dry_run => {
                 self.fail_protocol("an entry was committed in a dry run");
             }

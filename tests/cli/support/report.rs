@@ -51,6 +51,7 @@ const REPORT: &[(&str, Form)] = &[
     ("digest", Form::TextOrNull),
     ("verified", Form::TextOrNull),
     ("already_there", Form::Count),
+    ("kept", Form::Count),
     ("failed", Form::Named),
     ("failed_total", Form::Count),
     ("skipped", Form::Named),
