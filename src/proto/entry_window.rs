@@ -106,7 +106,10 @@ impl<T> EntryWindow<T> {
 
     /// The open entries with bytes in `range` of the body, in order: number, place, and what is
     /// kept.
-    pub fn within(&self, range: &Range<u64>) -> impl Iterator<Item = (u32, Range<u64>, &T)> + '_ {
+    pub fn within<'a>(
+        &'a self,
+        range: &Range<u64>,
+    ) -> impl Iterator<Item = (u32, Range<u64>, &'a T)> + use<'a, T> {
         let end = range.end;
         let first = self.slots.partition_point(|slot| slot.body().end <= range.start);
         let touched = self.slots.range(first..).take_while(move |slot| slot.start < end);

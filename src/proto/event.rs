@@ -132,3 +132,13 @@ pub enum ReceiverEvent {
     /// The transfer ended without its end.
     Closed(Error),
 }
+
+impl ReceiverEvent {
+    /// Bytes of memory held beside its own.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            ReceiverEvent::Entry(entry) => entry.path.capacity() + entry.target.capacity(),
+            _ => 0,
+        }
+    }
+}

@@ -56,6 +56,11 @@ impl SendStream {
         self.buffer.len() as u64
     }
 
+    /// Bytes of memory held.
+    pub fn memory_bytes(&self) -> usize {
+        self.buffer.capacity() + self.lost.memory_bytes() + self.acknowledged.memory_bytes()
+    }
+
     /// Raises the credit; it never retreats.
     pub fn raise_limit(&mut self, limit: u64) {
         self.limit = self.limit.max(limit);

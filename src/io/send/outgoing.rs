@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::io::digest::{BlockHasher, FileHasher, ListHasher};
 use crate::io::source::{EntryKind, SourceEntry};
+use crate::proto::EntryWindow;
 use crate::wire::{self, Digest, DigestAlgorithm, limits};
 
 /// One announced entry.
@@ -19,7 +20,6 @@ pub struct Outgoing {
     pub holes: Vec<Range<u64>>,
     /// No byte of it is sent any more.
     pub is_void: bool,
-    settled: bool,
 }
 
 impl Outgoing {
@@ -38,9 +38,7 @@ impl Outgoing {
 /// Announced entries that the receiver has not settled, by number.
 #[derive(Debug, Default)]
 pub struct OutgoingList {
-    entries: VecDeque<Outgoing>,
-    first: u32,
-    body_end: u64,
+    entries: EntryWindow<Outgoing>,
 }
 
 impl OutgoingList {
@@ -50,48 +48,34 @@ impl OutgoingList {
             EntryKind::File { .. } => source.identity.size,
             EntryKind::Directory | EntryKind::Link { .. } => 0,
         };
-        let body = self.body_end..self.body_end + bytes;
-        self.body_end = body.end;
-        self.entries.push_back(Outgoing { source, body, holes, is_void: false, settled: false });
+        let start = self.entries.body_end();
+        let body = start..start.saturating_add(bytes);
+        self.entries.push(bytes, Outgoing { source, body, holes, is_void: false });
     }
 
     /// An entry that is not settled.
     pub fn get(&self, entry: u32) -> Option<&Outgoing> {
-        self.entries.get(entry.checked_sub(self.first)? as usize)
+        self.entries.get(entry)
     }
 
     /// An entry that is not settled.
     pub fn get_mut(&mut self, entry: u32) -> Option<&mut Outgoing> {
-        self.entries.get_mut(entry.checked_sub(self.first)? as usize)
+        self.entries.get_mut(entry)
     }
 
     /// The receiver has settled an entry.
     pub fn settle(&mut self, entry: u32) {
-        if let Some(outgoing) = self.get_mut(entry) {
-            outgoing.settled = true;
-        }
-        while self.entries.front().is_some_and(|front| front.settled) {
-            self.entries.pop_front();
-            self.first += 1;
-        }
+        self.entries.remove(entry);
     }
 
-    /// The parts of a body range, in order: entry, and range in its file.
+    /// The parts of a body range that lie in entries that are not settled, in order: entry, and
+    /// range in its file.
     pub fn parts(&self, range: Range<u64>) -> impl Iterator<Item = (u32, Range<u64>)> + '_ {
-        let after = self.entries.partition_point(|outgoing| outgoing.body.end <= range.start);
-        let first = self.first;
-        self.entries
-            .iter()
-            .enumerate()
-            .skip(after)
-            .take_while(move |(_, outgoing)| outgoing.body.start < range.end)
-            .filter(|(_, outgoing)| !outgoing.body.is_empty())
-            .map(move |(index, outgoing)| {
-                let body = &outgoing.body;
-                let start = range.start.max(body.start) - body.start;
-                let end = range.end.min(body.end) - body.start;
-                (first + index as u32, start..end)
-            })
+        self.entries.within(&range).map(move |(entry, body, _)| {
+            let start = range.start.max(body.start) - body.start;
+            let end = range.end.min(body.end) - body.start;
+            (entry, start..end)
+        })
     }
 }
 
@@ -134,7 +118,16 @@ pub struct Digester {
     last_to_read: Option<u32>,
     /// Digests of files without any byte to read, which are announced before the files in front
     /// of them are read: they wait for their place in the list.
-    waiting: VecDeque<(u32, Digest)>,
+    waiting: VecDeque<Waiting>,
+}
+
+/// Files with one digest that are announced without any between them that has bytes to read: most
+/// often a million empty ones.
+#[derive(Debug)]
+struct Waiting {
+    first_entry: u32,
+    files: u32,
+    digest: Digest,
 }
 
 #[derive(Debug)]
@@ -187,16 +180,24 @@ impl Digester {
         let digest = current.file.finish();
         let is_next = self.current.is_none()
             && self.last_to_read.is_none_or(|last_to_read| last_to_read < self.next_entry);
-        match is_next {
-            true => self.list.push(&digest),
-            false => self.waiting.push_back((entry, digest)),
+        match self.waiting.back_mut() {
+            _ if is_next => self.list.push(&digest),
+            Some(waiting)
+                if waiting.digest == digest
+                    && self.last_to_read.is_none_or(|last| last < waiting.first_entry) =>
+            {
+                waiting.files += 1;
+            }
+            _ => self.waiting.push_back(Waiting { first_entry: entry, files: 1, digest }),
         }
     }
 
     /// Lists the waiting files in front of `entry`.
     fn list_waiting(&mut self, entry: u32) {
-        while let Some((_, digest)) = self.waiting.pop_front_if(|(waiting, _)| *waiting < entry) {
-            self.list.push(&digest);
+        while let Some(waiting) = self.waiting.pop_front_if(|it| it.first_entry < entry) {
+            for _ in 0..waiting.files {
+                self.list.push(&waiting.digest);
+            }
         }
     }
 
@@ -402,5 +403,27 @@ mod tests {
         announce(&mut in_step, 5);
         assert!(ahead.finish().is_some());
         assert_eq!(ahead.finish(), in_step.finish());
+    }
+
+    #[test]
+    fn empty_files_that_wait_for_their_place_in_the_list_wait_as_one() {
+        let algorithm = DigestAlgorithm::Xxh3;
+        let list = list_of(&[2_000, 0, 0, 0, 1_000, 0, 0]);
+        let mut digester = Digester::new(algorithm);
+        for entry in 1..=7 {
+            digester.announced(entry, list.get(entry).unwrap());
+        }
+        let waiting = digester.waiting.iter().map(|it| (it.first_entry, it.files));
+        assert_eq!(waiting.collect::<Vec<_>>(), [(2, 3), (6, 2)]);
+        let mut done = Vec::new();
+        digester.update(1, list.get(1).unwrap(), 0, &[7; 2_000], &mut done);
+        digester.update(5, list.get(5).unwrap(), 0, &[7; 1_000], &mut done);
+        let mut in_step = ListHasher::new(algorithm);
+        let empty = FileHasher::new(algorithm).finish();
+        let mut next = done.iter().map(|(_, _, digest)| *digest);
+        for bytes in [2_000, 0, 0, 0, 1_000, 0, 0] {
+            in_step.push(&if bytes > 0 { next.next().unwrap() } else { empty });
+        }
+        assert_eq!(digester.finish(), in_step.finish());
     }
 }

@@ -536,8 +536,10 @@ impl Receiver {
             + self.manifest.memory_bytes()
             + self.digests.memory_bytes()
             + self.body.memory_bytes()
-            + self.answers.held_bytes() as usize
+            + self.answers.memory_bytes()
+            + self.steps.capacity() * size_of::<Step>()
             + self.events.capacity() * size_of::<ReceiverEvent>()
+            + self.events.iter().map(ReceiverEvent::memory_bytes).sum::<usize>()
     }
 
     fn on_call(&mut self, now: Time) {

@@ -501,7 +501,8 @@ impl Sender {
         size_of::<Sender>()
             + self.in_flight.memory_bytes()
             + self.body.memory_bytes()
-            + (self.manifest.held_bytes() + self.digests.held_bytes()) as usize
+            + self.manifest.memory_bytes()
+            + self.digests.memory_bytes()
             + self.answers.memory_bytes()
             + self.events.capacity() * size_of::<SenderEvent>()
     }
