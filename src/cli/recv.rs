@@ -14,8 +14,8 @@ use super::signals::Signals;
 use crate::io::confine::Root;
 use crate::io::recv::{Ended, RecvError, RecvRequest, Watcher, receive};
 use crate::io::report::{Counters, Operation, Outcome, Report};
-use crate::io::send::Stop;
 use crate::io::socket::SocketOptions;
+use crate::io::stop::Stop;
 use crate::proto;
 
 /// Runs `ufx recv`.

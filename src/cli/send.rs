@@ -9,8 +9,9 @@ use super::output::{self, Console};
 use super::progress::Progress;
 use super::signals::Signals;
 use crate::io::report::{Counters, Operation, Outcome, Report};
-use crate::io::send::{SendError, SendRequest, Stop, send};
+use crate::io::send::{SendError, SendRequest, send};
 use crate::io::source::{PathError, Sources};
+use crate::io::stop::Stop;
 use crate::proto::{self, Algorithm, SenderConfig};
 use crate::wire::CloseCode;
 

@@ -54,7 +54,8 @@ pub struct ReceiverConfig {
     pub datagram_bytes_max: usize,
     /// Silence after which the sender is given up. Default 20 s.
     pub timeout: Duration,
-    /// How long the end is repeated to a sender that does not confirm it. Default 20 s.
+    /// How long the end is repeated to a sender that does not confirm it. Default 20 s; a shell
+    /// that goes on listening can afford more.
     pub linger: Duration,
 }
 

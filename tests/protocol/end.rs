@@ -12,7 +12,7 @@ fn path() -> Path {
 //= proto.md#end
 //= type=test
 //# it repeats END until PROBE acknowledges all answers,
-//# CLOSE arrives, its host reports the sender's port closed, or 20 s have passed.
+//# CLOSE arrives, its host reports the sender's port closed, or 20 s have passed
 #[test]
 fn a_receiver_that_hears_nothing_after_the_end_lingers() {
     let without = Simulation::new(path()).transfer(1_000);
@@ -38,6 +38,22 @@ fn a_receiver_that_hears_nothing_after_the_end_lingers() {
     let outcome = Simulation::new(path).transfer(1_000);
     outcome.assert_delivered();
     assert!(outcome.first().sender_time < Some(millis(400)), "{:?}", outcome.first().sender_time);
+}
+
+//= proto.md#end
+//= type=test
+//# a receiver that
+//# goes on listening for other senders keeps the result for 60 s.
+#[test]
+fn a_patient_sender_learns_of_the_result_after_a_cut_of_45_s() {
+    let path = path().both(|link| link.impairments.blackouts = vec![window(12, 45_000)]);
+    let mut simulation = Simulation::new(path).sender(|it| it.config.timeout = millis(100_000));
+    simulation = simulation.receiver(|it| it.config.linger = millis(60_000));
+    let outcome = simulation.transfer(1_000);
+    outcome.assert_delivered();
+    let time = outcome.first().sender_time.expect("the sender ended");
+    assert!((millis(45_000)..millis(47_000)).contains(&time), "{time:?}");
+    assert_eq!(outcome.first().receiver_end, Some(ReceiverEvent::Finished));
 }
 
 //= proto.md#end

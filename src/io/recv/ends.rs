@@ -2,14 +2,32 @@
 
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use super::transfer::CLOSE_PATIENCE;
+use super::transfer::{CLOSE_PATIENCE, Transfer};
 use super::{Ended, Server, Watcher, outcome};
 use crate::io::wait::{Interest, wait};
 use crate::proto::Time;
 use crate::wire::CloseCode;
 
+/// A transfer is reported so long after all was settled, confirmed or not: nobody who watches
+/// waits for a sender that is gone.
+const REPORT_AFTER: Duration = Duration::from_secs(2);
+
 impl Server<'_> {
+    /// Reports transfers that only wait for their senders to hear of the result.
+    pub(super) fn report_settled(&mut self, now: Time, watcher: &mut dyn Watcher) {
+        if self.request.once {
+            return;
+        }
+        for transfer in &mut self.transfers {
+            let is_due = transfer.settled_since(now) >= Some(REPORT_AFTER);
+            if is_due && !transfer.is_reported {
+                report(transfer, now, false, watcher);
+            }
+        }
+    }
+
     /// Reports transfers that are over. Returns whether `--once` is used up.
     pub(super) fn remove_ended(&mut self, now: Time, watcher: &mut dyn Watcher) -> bool {
         let mut once_over = false;
@@ -24,8 +42,7 @@ impl Server<'_> {
             self.counters.transfers.fetch_sub(1, Relaxed);
             self.finished_bytes += transfer.stats().written;
             once_over |= self.request.once && !transfer.receiver.is_dry_run();
-            let (report, result) = outcome::report_of(&mut transfer, now, false);
-            watcher.ended(report, result);
+            report(&mut transfer, now, false, watcher);
         }
         once_over
     }
@@ -42,8 +59,7 @@ impl Server<'_> {
         for mut transfer in self.transfers.drain(..) {
             transfer.take_done(now);
             let was_settled = transfer.error.is_none() && transfer.ended.is_some();
-            let (report, result) = outcome::report_of(&mut transfer, now, !was_settled);
-            watcher.ended(report, result);
+            report(&mut transfer, now, !was_settled, watcher);
         }
         if cut { Ended::Cut } else { Ended::Idle }
     }
@@ -67,5 +83,13 @@ impl Server<'_> {
                 return;
             }
         }
+    }
+}
+
+/// Reports a transfer, unless that was done before.
+fn report(transfer: &mut Transfer, now: Time, interrupted: bool, watcher: &mut dyn Watcher) {
+    if !std::mem::replace(&mut transfer.is_reported, true) {
+        let (report, result) = outcome::report_of(transfer, now, interrupted);
+        watcher.ended(report, result);
     }
 }

@@ -34,12 +34,13 @@ use super::batch::ReceiveOutcome;
 use super::buffer::{Arrival, Buffer, BufferPool};
 use super::clock::Clock;
 use super::confine::Root;
+use super::entropy::unpredictable;
 use super::existing::OnExisting;
 use super::metadata::ModePolicy;
 use super::name::Links;
 use super::report::{Counters, Report};
-use super::send::{Stop, unpredictable};
 use super::socket::{Socket, SocketOptions};
+use super::stop::Stop;
 use super::wait::{Doorbell, Interest, doze, set_shortest_timer_slack, wait};
 use crate::proto::{Admission, Receiver, ReceiverConfig, Time};
 use crate::wire::{CloseCode, FrameType, peek};
@@ -54,6 +55,10 @@ const RECEIVES_PER_TURN: usize = 8;
 
 /// The kernel's drop counters are read so often.
 const DROPS_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long a receiver that goes on listening keeps the result of a transfer for a sender that
+/// does not confirm it: one with a longer `--timeout` learns of it after a cut.
+const LINGER: Duration = Duration::from_secs(60);
 
 /// How to receive.
 #[derive(Clone, Debug)]
@@ -146,10 +151,12 @@ pub fn receive(
     let clock = Clock::start();
     let now = clock.now();
     let granted = listener.granted().receive_bytes;
+    let defaults = ReceiverConfig::default();
     let config = ReceiverConfig {
         socket_bytes: granted as u64,
         timeout: request.timeout,
-        ..ReceiverConfig::default()
+        linger: if request.once { defaults.linger } else { LINGER },
+        ..defaults
     };
     let pool = BufferPool::new(1, SLAB_BYTES);
     let Some(reserve) = BufferPool::new(1, 0).take() else {
@@ -194,6 +201,7 @@ impl Server<'_> {
             for transfer in &mut self.transfers {
                 transfer.transmit(now, &self.reserve, sharers);
             }
+            self.report_settled(now, watcher);
             let once_over = self.remove_ended(now, watcher);
             self.show();
             if once_over {

@@ -88,6 +88,8 @@ pub struct Transfer {
     waiting_since: Option<Time>,
     /// What came of entries so far.
     pub tally: Tally,
+    /// The user was told how it ended.
+    pub is_reported: bool,
     /// Why it ended, if it did before its end.
     pub error: Option<Error>,
     /// When it began.
@@ -152,6 +154,7 @@ impl Transfer {
             slab: None,
             waiting_since: None,
             tally: Tally::default(),
+            is_reported: false,
             error: None,
             started: now,
             ended: None,
@@ -453,6 +456,13 @@ impl Transfer {
             .min(1 + (SLAB_BYTES as u64 - 65_536) / datagram.max(1));
         let buffers = self.pool.available() + self.shared.available() / sharers.max(1);
         buffers as u64 * usable
+    }
+
+    /// How long all has been settled that was announced; none if it is not, or it ended before.
+    pub fn settled_since(&self, now: Time) -> Option<Duration> {
+        let is_settled = self.error.is_none() && self.receiver.has_answered_end();
+        let ended = self.ended.filter(|_| is_settled)?;
+        Some(now.saturating_since(ended))
     }
 
     /// Whether nothing more will happen.

@@ -64,8 +64,8 @@ impl Writer {
         let told = abandoned.clone();
         std::thread::Builder::new().name("write".into()).stack_size(STACK_BYTES).spawn(
             move || {
-                // Dropped in reverse order: unfinished files are cleaned up before anybody is told that
-                // this is over.
+                // Dropped in reverse order: unfinished files are cleaned up before anybody is
+                // told that this is over.
                 let (farewell, done_queue, mut work) = (farewell, done_queue, work);
                 for job in job_queue {
                     if told.is_said() {

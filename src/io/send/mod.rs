@@ -11,17 +11,13 @@ mod outgoing;
 mod transfer;
 
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use rand::TryRng;
-use rand::rngs::SysRng;
 
 use super::batch::Offload;
 use super::report::{Counters, Operation, Report};
 use super::socket::SocketError;
 use super::source::{PathError, Sources};
+use super::stop::Stop;
 use crate::proto::{self, SenderConfig};
 
 pub use self::outcome::SendError;
@@ -39,22 +35,6 @@ pub struct SendRequest {
     pub mtu_bytes: Option<u32>,
     /// How datagrams are handed to the kernel.
     pub offload: Offload,
-}
-
-/// Asks a run to end early.
-#[derive(Clone, Debug)]
-pub struct Stop<'a> {
-    /// Not 0 once the run shall end.
-    pub flag: Arc<AtomicUsize>,
-    /// Becomes readable then.
-    pub wake: BorrowedFd<'a>,
-}
-
-impl Stop<'_> {
-    /// Whether the run shall end.
-    pub fn is_asked(&self) -> bool {
-        self.flag.load(Ordering::Relaxed) != 0
-    }
 }
 
 /// What `-n` lists: an entry's path and what would become of it.
@@ -87,13 +67,6 @@ pub fn send(
         }
     }
     (report, result)
-}
-
-/// Unpredictable bytes from the operating system.
-pub(super) fn unpredictable() -> std::io::Result<[u8; 32]> {
-    let mut seed = [0; 32];
-    SysRng.try_fill_bytes(&mut seed).map_err(std::io::Error::other)?;
-    Ok(seed)
 }
 
 impl From<PathError> for SendError {

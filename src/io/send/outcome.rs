@@ -2,7 +2,7 @@
 
 use super::outgoing::Outgoing;
 use crate::io::metadata::special_bits;
-use crate::io::report::{Limit, Names, Outcome as Result_, Report, Verified};
+use crate::io::report::{self, Limit, Names, Report, Verified};
 use crate::io::socket::SocketError;
 use crate::io::source::{EntryKind, PathError, SourceEntry, SourceError};
 use crate::io::walk::{SkipReason, Skipped};
@@ -237,8 +237,8 @@ impl Ending {
             None => Err(SendError::Refused),
         };
         report.result = match &result {
-            Ok(()) if self.files.listed + self.directories.listed > 0 => Result_::Listed,
-            Ok(()) => Result_::Committed,
+            Ok(()) if self.files.listed + self.directories.listed > 0 => report::Outcome::Listed,
+            Ok(()) => report::Outcome::Committed,
             Err(error) => error.outcome(),
         };
         result
@@ -247,30 +247,32 @@ impl Ending {
 
 impl SendError {
     /// The kind of end this is.
-    pub fn outcome(&self) -> Result_ {
+    pub fn outcome(&self) -> report::Outcome {
         match self {
-            SendError::Path(PathError::Io { .. }) | SendError::Source => Result_::LocalFile,
-            SendError::Path(_) => Result_::Usage,
-            SendError::NoAddress => Result_::Unreachable,
-            SendError::Socket(_) | SendError::System(_) => Result_::Failed,
-            SendError::Interrupted => Result_::Interrupted,
-            SendError::Partial { .. } => Result_::Partial,
-            SendError::Refused => Result_::RemoteFile,
-            SendError::Integrity => Result_::Integrity,
+            SendError::Path(PathError::Io { .. }) | SendError::Source => report::Outcome::LocalFile,
+            SendError::Path(_) => report::Outcome::Usage,
+            SendError::NoAddress => report::Outcome::Unreachable,
+            SendError::Socket(_) | SendError::System(_) => report::Outcome::Failed,
+            SendError::Interrupted => report::Outcome::Interrupted,
+            SendError::Partial { .. } => report::Outcome::Partial,
+            SendError::Refused => report::Outcome::RemoteFile,
+            SendError::Integrity => report::Outcome::Integrity,
             SendError::Ended(error) => match error {
                 proto::Error::NoAnswer { .. } | proto::Error::Silence { .. } => {
-                    Result_::Unreachable
+                    report::Outcome::Unreachable
                 }
                 proto::Error::ClosedByPeer { code, .. } => match code {
-                    CloseCode::Forbidden | CloseCode::Mode => Result_::NotAllowed,
-                    CloseCode::Disk => Result_::RemoteFile,
-                    CloseCode::Integrity => Result_::Integrity,
-                    CloseCode::Timeout => Result_::Unreachable,
-                    CloseCode::Cancelled => Result_::Unreachable,
-                    _ => Result_::Failed,
+                    CloseCode::Forbidden | CloseCode::Mode => report::Outcome::NotAllowed,
+                    CloseCode::Disk => report::Outcome::RemoteFile,
+                    CloseCode::Integrity => report::Outcome::Integrity,
+                    CloseCode::Timeout => report::Outcome::Unreachable,
+                    CloseCode::Cancelled => report::Outcome::Unreachable,
+                    _ => report::Outcome::Failed,
                 },
-                proto::Error::Integrity => Result_::Integrity,
-                proto::Error::Protocol { .. } | proto::Error::Cancelled { .. } => Result_::Failed,
+                proto::Error::Integrity => report::Outcome::Integrity,
+                proto::Error::Protocol { .. } | proto::Error::Cancelled { .. } => {
+                    report::Outcome::Failed
+                }
             },
         }
     }

@@ -500,6 +500,11 @@ impl Receiver {
         self.state == State::Closed
     }
 
+    /// Whether the end is answered, and only the sender may not have heard of it.
+    pub fn has_answered_end(&self) -> bool {
+        matches!(self.state, State::Lingering { .. })
+    }
+
     /// When something of the sender was heard last.
     pub fn last_heard(&self) -> Time {
         self.last_heard

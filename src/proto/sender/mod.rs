@@ -597,11 +597,14 @@ impl Sender {
         if !self.confirmed {
             self.start_due = 1;
         }
+        if self.in_flight.has_open_content() {
+            // What is sent while there is nothing to send says nothing of the size of datagrams.
+            self.mtu.on_timeout();
+        }
         let mut lost = in_flight::Lost::default();
         self.in_flight.take_oldest(2, &mut lost);
         self.probes_are_bare = lost.chunks.is_empty() && self.held_by_credit();
         self.requeue(&lost);
-        self.mtu.on_timeout();
         self.controller.on_probe_timeout();
     }
 
@@ -662,5 +665,33 @@ mod tests {
         let error = Error::Cancelled { code: CloseCode::Cancelled };
         assert_eq!(sender.poll_event(), Some(SenderEvent::Closed(error)));
         assert_eq!(sender.poll_event(), None);
+    }
+
+    #[test]
+    fn timeouts_while_there_is_nothing_to_send_make_no_black_hole() {
+        let mut sender = Sender::new(Time::ZERO, SenderConfig::default(), [7; 32]);
+        let welcome = Welcome {
+            version: 1,
+            mode: Mode::Open,
+            digest: sender.greeting.digest,
+            nonce: sender.greeting.nonce,
+            connection: 1,
+            seed: 2,
+            socket_bytes: 1 << 20,
+            datagram_bytes_max: 65_507,
+            credit: 1_000,
+            key_share: [0; 32],
+            proof: [0; 16],
+        };
+        sender.on_welcome(Time::ZERO, &welcome);
+        for second in 1..8 {
+            let now = Time::ZERO + Duration::from_secs(second);
+            while sender.poll_transmit(now).is_some() {}
+            sender.handle_timeout(now);
+        }
+        assert!(sender.stats.probe_timeouts >= 5, "{}", sender.stats.probe_timeouts);
+        sender.mtu.on_large_lost(40);
+        sender.mtu.on_reported(40);
+        assert_eq!(sender.mtu.datagram_bytes(), 1_472);
     }
 }

@@ -123,39 +123,40 @@ impl PathMtu {
         self.testing.as_ref().and_then(|test| test.number)
     }
 
-    /// `packets` above 1,200 bytes were declared lost. Returns whether the size fell.
-    pub fn on_large_lost(&mut self, packets: u64) -> bool {
+    /// `packets` above 1,200 bytes were declared lost.
+    pub fn on_large_lost(&mut self, packets: u64) {
         self.large_lost += packets;
-        self.judge()
+        self.judge();
     }
 
-    /// A probe timeout expired. Returns whether the size fell.
-    pub fn on_timeout(&mut self) -> bool {
+    /// A probe timeout of content expired.
+    pub fn on_timeout(&mut self) {
         self.timeouts += 1;
-        self.judge()
+        self.judge();
     }
 
-    /// The socket refused a datagram of `bytes` as too long. Returns whether the size fell.
-    pub fn on_too_big(&mut self, bytes: usize) -> bool {
+    /// The socket refused a datagram of `bytes` as too long.
+    pub fn on_too_big(&mut self, bytes: usize) {
         self.untested.retain(|&size| size < bytes);
         if self.testing.as_ref().is_some_and(|test| test.size >= bytes) {
             self.testing = None;
         }
-        bytes <= self.current && self.fall_back(bytes)
+        if bytes <= self.current {
+            self.fall_back(bytes);
+        }
     }
 
-    fn judge(&mut self) -> bool {
-        // The size that failed is tested again, too: chance can look like a black hole.
-        self.large_lost >= BLACK_HOLE_PACKETS
-            && self.timeouts >= 2
-            && self.small_passed
-            && self.fall_back(self.current.saturating_add(1))
+    fn judge(&mut self) {
+        if self.large_lost >= BLACK_HOLE_PACKETS && self.timeouts >= 2 && self.small_passed {
+            // The size that failed is tested again, too: chance can look like a black hole.
+            self.fall_back(self.current.saturating_add(1));
+        }
     }
 
     /// Back to the least size; those `below` are tested upwards from there.
-    fn fall_back(&mut self, below: usize) -> bool {
+    fn fall_back(&mut self, below: usize) {
         if self.current <= limits::DATAGRAM_BYTES_MIN {
-            return false;
+            return;
         }
         self.current = limits::DATAGRAM_BYTES_MIN;
         let candidates = [self.most].into_iter().chain(CANDIDATES);
@@ -165,7 +166,6 @@ impl PathMtu {
         self.large_lost = 0;
         self.timeouts = 0;
         self.small_passed = false;
-        true
     }
 }
 
@@ -202,9 +202,10 @@ mod tests {
     #[test]
     fn a_black_hole_is_left_and_probed_upwards() {
         let mut mtu = PathMtu::new(1_472, 65_507);
-        assert!(!mtu.on_large_lost(40));
-        assert!(!mtu.on_timeout());
-        assert!(!mtu.on_timeout(), "nothing passes: that is a black-out");
+        mtu.on_large_lost(40);
+        mtu.on_timeout();
+        mtu.on_timeout();
+        assert_eq!(mtu.datagram_bytes(), 1_472, "nothing passes: that is a black-out");
         mtu.on_reported(40);
         assert_eq!(mtu.datagram_bytes(), 1_200);
         assert_eq!(mtu.next_test(), Some(1_232));

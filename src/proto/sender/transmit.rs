@@ -16,9 +16,6 @@ use crate::wire::{
 /// HELLO after the table of times: every 300 ms with up to 50 ms of random delay.
 const HELLO_LATER: Duration = Duration::from_millis(300);
 
-/// A packet exempt from pacing and window is at most one datagram.
-const PROBE_PACKETS: u64 = 1;
-
 /// What the shell is to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transmit {
@@ -106,7 +103,7 @@ impl Sender {
         }
         if self.probes_due > 0 {
             self.probes_due -= 1;
-            let most = PROBE_PACKETS * self.payload_bytes();
+            let most = self.payload_bytes();
             // From the second timeout on one probe is small: if it passes and content does not,
             // it is the size.
             let is_small = self.probes_due == 0 && self.pto_backoff >= 2;
