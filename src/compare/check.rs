@@ -137,7 +137,7 @@ fn start(path: &Path, seed: u64) -> Result<(Lab, Emulator, Clock), ContestError>
     let Some(ports) = lab.ports.take() else {
         return Err(failed("open the link's ports")(io::ErrorKind::NotFound.into()));
     };
-    let config = EmulatorConfig { path: path.clone(), seed, mark_bytes: u64::MAX };
+    let config = EmulatorConfig { path: path.clone(), seed, step_bytes: u64::MAX };
     let emulator = Emulator::start(ports, &config, clock).map_err(failed("start the emulator"))?;
     Ok((lab, emulator, clock))
 }

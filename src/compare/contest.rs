@@ -32,8 +32,13 @@ const START_LOOK: Duration = Duration::from_millis(1);
 /// How long a receiver may take to end by itself after its sender has, to tell what it cost.
 const LINGER_SPAN: Duration = Duration::from_secs(1);
 
-/// The end of the file whose time is told apart: 5 %.
+/// The end of the run whose time is told apart: the last 5 % of what arrived. Of what arrived, not
+/// of the file: headers and repetitions, of which each contestant has its own share, would move
+/// the mark.
 const TAIL_DIVISOR: u64 = 20;
+
+/// The time is noted for every 1 / this of the file.
+const PROGRESS_STEPS: u64 = 1_000;
 
 /// A program to compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +177,7 @@ pub fn run(setup: &Setup<'_>, contestant: &Contestant) -> Result<Run, ContestErr
             let config = EmulatorConfig {
                 path: Path::clone(path),
                 seed: setup.seed,
-                mark_bytes: bytes - bytes / TAIL_DIVISOR,
+                step_bytes: bytes / PROGRESS_STEPS,
             };
             Some(Emulator::start(ports, &config, clock).map_err(io_error("start the emulator"))?)
         }
@@ -307,12 +312,12 @@ impl Copied {
                 tally.as_ref().and_then(|tally| resent_by_count(tally, sample.bytes))
             }
         };
-        let marked_at = tally.as_ref().and_then(|tally| tally.marked_at);
+        let tail_began = tally.as_ref().and_then(|tally| tally.tail_began(TAIL_DIVISOR));
         Run {
             resent_share: resent_share.filter(|_| end == End::Finished),
-            tail: marked_at
+            tail: tail_began
                 .filter(|_| end == End::Finished)
-                .map(|marked_at| self.ended.saturating_since(marked_at)),
+                .map(|tail_began| self.ended.saturating_since(tail_began)),
             end,
             span: self.ended.saturating_since(self.started),
             sender: self.sender,

@@ -44,8 +44,8 @@ pub struct EmulatorConfig {
     pub path: Path,
     /// Names the fates: the n-th packet offered in a direction meets the same one in every run.
     pub seed: u64,
-    /// Note when so many bytes of payload have arrived at the second port.
-    pub mark_bytes: u64,
+    /// Note the time whenever so many more bytes of payload have arrived at the second port.
+    pub step_bytes: u64,
 }
 
 /// What a link did, when it has ended.
@@ -55,8 +55,9 @@ pub struct Tally {
     pub forward: WayTally,
     /// From the second port to the first.
     pub backward: WayTally,
-    /// When `EmulatorConfig::mark_bytes` had arrived, by the clock given.
-    pub marked_at: Option<Time>,
+    /// How many bytes of payload had arrived at the second port, and when by the clock given: an
+    /// entry for every `EmulatorConfig::step_bytes`.
+    pub progress: Vec<(u64, Time)>,
     /// How late packets were handed over.
     pub lateness: Lateness,
     /// Processor time of the emulator. Much of the kernel's work for the hosts is in it: what a
@@ -175,8 +176,8 @@ struct Wires {
     backward: Way,
     pool: Pool,
     clock: Clock,
-    mark_bytes: u64,
-    marked_at: Option<Time>,
+    step_bytes: u64,
+    progress: Vec<(u64, Time)>,
     lateness: Lateness,
 }
 
@@ -198,8 +199,8 @@ impl Wires {
             backward: way(config.path.backward.clone(), Direction::Backward),
             pool: Pool::new(),
             clock,
-            mark_bytes: config.mark_bytes,
-            marked_at: None,
+            step_bytes: config.step_bytes.max(1),
+            progress: Vec::new(),
             lateness: Lateness::default(),
         }
     }
@@ -211,8 +212,10 @@ impl Wires {
         moved += backward.take_in(second, pool, clock);
         moved += forward.hand_over(second, pool, clock, lateness);
         moved += backward.hand_over(first, pool, clock, lateness);
-        if self.marked_at.is_none() && forward.tally.payload_delivered >= self.mark_bytes {
-            self.marked_at = Some(clock.now());
+        let delivered = forward.tally.payload_delivered;
+        let noted = self.progress.last().map_or(0, |&(bytes, _)| bytes);
+        if delivered - noted >= self.step_bytes {
+            self.progress.push((delivered, clock.now()));
         }
         moved > 0
     }
@@ -246,10 +249,19 @@ impl Wires {
         Tally {
             forward: tally(self.forward, drops[0]),
             backward: tally(self.backward, drops[1]),
-            marked_at: self.marked_at,
+            progress: self.progress,
             lateness: self.lateness,
             cpu: thread_cpu(),
         }
+    }
+}
+
+impl Tally {
+    /// When all but the last `1 / divisor` of the bytes that arrived had arrived.
+    pub fn tail_began(&self, divisor: u64) -> Option<Time> {
+        let bytes = self.forward.payload_delivered;
+        let reached = bytes - bytes / divisor;
+        self.progress.iter().find(|(bytes, _)| *bytes >= reached).map(|&(_, at)| at)
     }
 }
 

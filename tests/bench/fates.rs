@@ -41,7 +41,7 @@ fn carry(impairments: Impairments) -> (Vec<u32>, Tally) {
     println!("seed {SEED}");
     let mut lab = Lab::emulated().unwrap();
     let ports = lab.ports.take().unwrap();
-    let config = EmulatorConfig { path: path(impairments), seed: SEED, mark_bytes: u64::MAX };
+    let config = EmulatorConfig { path: path(impairments), seed: SEED, step_bytes: u64::MAX };
     let emulator = Emulator::start(ports, &config, Clock::start()).unwrap();
     let (sender, receiver) = (socket(&lab.sender), socket(lab.receiver()));
     // Only the end of the run waits so long; nothing is measured.

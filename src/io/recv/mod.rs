@@ -396,14 +396,12 @@ impl Server<'_> {
         };
         let doorbell = Arc::clone(&self.doorbell);
         let shared = self.shared.clone();
-        match Transfer::new(now, from, receiver, socket, options, doorbell, shared) {
-            Ok(transfer) => {
-                self.transfers.push(transfer);
-                self.counters.transfers.fetch_add(1, Relaxed);
-                watcher.began(from);
-            }
-            // No thread to be had: the sender repeats START, perhaps in better times.
-            Err(_) => {}
+        // If there is no thread to be had the sender repeats START, perhaps in better times.
+        if let Ok(transfer) = Transfer::new(now, from, receiver, socket, options, doorbell, shared)
+        {
+            self.transfers.push(transfer);
+            self.counters.transfers.fetch_add(1, Relaxed);
+            watcher.began(from);
         }
     }
 
