@@ -348,6 +348,9 @@ impl Hostile {
                 match (entry.kind, luck % 8) {
                     (_, 1) => receiver.entry_present(number),
                     (_, 2) => receiver.entry_refused(number, RefuseCode::Exists, "there"),
+                    (EntryKind::File, 3) => {
+                        receiver.blocks_kept(number, u32::from(luck / 64), u32::from(luck / 8 % 4));
+                    }
                     (EntryKind::File, _) if !receiver.is_dry_run() => {}
                     _ => receiver.entry_committed(number),
                 }

@@ -361,6 +361,10 @@ impl Hostile {
                 assert!(entry < self.entries, "fails what was not announced");
                 2
             }
+            SenderEvent::Have { entry, blocks, .. } => {
+                assert!(entry < self.entries && blocks > 0, "has what was not announced");
+                29
+            }
             SenderEvent::Again { entry, block, epoch } => {
                 self.again.push((entry, block, epoch));
                 3

@@ -192,6 +192,9 @@ pub fn summary(report: &Report) -> String {
         text += &format!(", {} {noun}", report.directories);
     }
     text += &format!(", {}", bytes(report.bytes));
+    if report.resumed_bytes > 0 {
+        text += &format!(" ({} of it resumed)", bytes(report.resumed_bytes));
+    }
     if let (Operation::Recv, Some(peer)) = (report.op, &report.peer) {
         // A receiver has many peers; a sender knows its one.
         text += &format!(" from {peer}");

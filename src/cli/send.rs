@@ -62,7 +62,10 @@ fn transfer(options: &SendOptions, console: &Console, report: &mut Report) -> Re
             let _ = shown.data(&format!("{}: {what}", output::escape_name(path)));
         }
     };
-    let (filled, result) = send(&request, &counters, &stop, &mut listing);
+    let mut begins_anew = || {
+        shown.warn("the receiver was restarted: going on with what it does not have");
+    };
+    let (filled, result) = send(&request, &counters, &stop, &mut listing, &mut begins_anew);
     drop(progress);
     *report = filled;
     result.map_err(|error| failure(&error, options, report, &signals))

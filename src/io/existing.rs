@@ -6,8 +6,7 @@ use std::iter::once;
 use rustix::io::Errno;
 
 use super::confine::{FileError, Root};
-use super::files::is_regular;
-use super::metadata::{Timestamp, size_of};
+use super::metadata::{Timestamp, is_regular, size_of};
 use super::name::{COMPONENT_BYTES_MAX, RelativePath};
 use super::tree::is_link_to;
 

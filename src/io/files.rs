@@ -4,21 +4,24 @@
 //! Directories and links are made in `tree`; which bytes go where is decided by the caller.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat,
-};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
+use super::claim::{Claim, claim};
 use super::confine::{FileError, Root, io_error};
 use super::existing::Landing;
-use super::metadata::Timestamp;
-use super::name::{RelativePath, temporary_name};
+use super::journal::{self, Found, Journal, Kept, Place, Subject};
+use super::metadata::{Timestamp, size_of};
+use super::name::{RelativePath, journal_name, temporary_name};
+use super::naming::{link_nameless, rename_without_replacing, replace_by_nameless, sync_directory};
 use super::space::{self, Refusal};
+use super::whole::read_full;
+use crate::wire::{Digest, DigestAlgorithm};
 
 /// Bytes written to a file without blocks of its own between two looks at the free space.
 const SPACE_CHECK_BYTES: u64 = 64 << 20;
@@ -28,18 +31,17 @@ const SPACE_CHECK_BYTES: u64 = 64 << 20;
 /// half the system calls.
 const NAMELESS_BYTES_MAX: u64 = 1 << 20;
 
-/// How often claiming a temporary name starts over because another process took the name away
-/// in between. Each time that process finished a file, so more than a few are no accident.
-const CLAIM_TRIES: usize = 16;
-
 /// A file being received, under a temporary name in its final directory, locked against every
-/// other receiver. Dropped without [`commit`](TempFile::commit), it is removed.
+/// other receiver. Dropped without [`commit`](TempFile::commit), it is kept for another run if its
+/// journal vouches for any block of it, else removed.
 #[derive(Debug)]
 pub struct TempFile {
     file: OwnedFd,
     parent: Arc<OwnedFd>,
     /// None if the file is nameless.
-    temporary: Option<String>,
+    place: Option<Place>,
+    /// None if nothing of the file is worth being kept.
+    journal: Option<Journal>,
     leaf: Box<[u8]>,
     /// The final path, for messages.
     shown: String,
@@ -52,12 +54,22 @@ pub struct TempFile {
     committed: bool,
 }
 
+/// What an earlier run has left of a file.
+#[derive(Debug)]
+pub enum Resumed {
+    /// Nothing that is of use.
+    Nothing,
+    /// A part of what the source was before it changed; it is removed.
+    Changed,
+    /// The file, and the blocks of it that are verified.
+    Kept(Box<TempFile>, Kept),
+}
+
 impl TempFile {
-    /// Starts the file for `path`, `size` bytes long, from the source that `identity` stands for
-    /// (see `Identity::hash64`), and gives it room.
+    /// Starts the file for `path`, as long as its source, and gives it room.
     ///
-    /// A file of at most one block has no temporary name. That of others is the same whenever the
-    /// same source is sent to the same path; a leftover of that name is emptied and used again.
+    /// A file of at most one block has no temporary name. That of others is the same whenever
+    /// something is sent to the same path; a leftover of that name is emptied and used again.
     /// With `has_holes` no blocks are allocated ahead of the data.
     ///
     /// # Errors
@@ -66,54 +78,117 @@ impl TempFile {
     pub fn create(
         root: &Root,
         path: &RelativePath,
-        identity: u64,
-        size: u64,
+        subject: &Subject,
         has_holes: bool,
     ) -> Result<TempFile, FileError> {
+        let size = subject.source.size;
         if size <= NAMELESS_BYTES_MAX
             && !has_holes
             && let Some(nameless) = TempFile::nameless(root, path, size)?
         {
             return Ok(nameless);
         }
-        TempFile::named(root, path, identity, size, has_holes)
+        TempFile::named(root, path, subject, has_holes)
+    }
+
+    /// Takes up what an interrupted run has left of the file for `path`.
+    ///
+    /// # Errors
+    /// [`FileError::Busy`] while another receiver holds it, or what the kernel says.
+    pub fn resume(
+        root: &Root,
+        path: &RelativePath,
+        subject: &Subject,
+    ) -> Result<Resumed, FileError> {
+        if !is_resumable(subject) {
+            return Ok(Resumed::Nothing);
+        }
+        let (place, claim) = root.in_parent(path, "look at", |parent, leaf| {
+            let place = place(parent, leaf);
+            let claim = match journal::is_there(&place) {
+                true => Some(claim(parent, &place.temporary)?),
+                false => None,
+            };
+            Ok((place, claim))
+        })?;
+        let file = match claim {
+            None | Some(Claim::Occupied) => return Ok(Resumed::Nothing),
+            Some(Claim::Busy) => return Err(FileError::Busy { path: root.shown(path) }),
+            Some(Claim::New(file) | Claim::Leftover(file)) => file,
+        };
+        let mut found = TempFile::under(root, path, place, file, subject.source.size);
+        let stat = rustix::fs::fstat(&found.file).map_err(|errno| found.error("look at", errno))?;
+        let Some(place) = &found.place else { return Ok(Resumed::Nothing) };
+        // A file that did not get its size was cut before its first byte.
+        let journal = match size_of(&stat) == found.size {
+            true => Journal::find(place, subject, stat.st_ino),
+            false => Found::Nothing,
+        };
+        let unusable = match journal {
+            Found::Blocks(journal, kept) => {
+                found.journal = Some(*journal);
+                found.reserved = u64::try_from(stat.st_blocks).unwrap_or(0) * 512 >= found.size;
+                return Ok(Resumed::Kept(Box::new(found), kept));
+            }
+            Found::Nothing => Resumed::Nothing,
+            Found::OfAnother => Resumed::Changed,
+        };
+        journal::remove(place);
+        found.abandon();
+        Ok(unusable)
+    }
+
+    /// Removes what an interrupted run may have left of the file for `path`, which is there.
+    pub fn remove_leftover(root: &Root, path: &RelativePath) {
+        let removed = root.in_parent(path, "look at", |parent, leaf| {
+            let place = place(parent, leaf);
+            if !journal::is_there(&place) {
+                return Ok(());
+            }
+            if let Claim::New(_) | Claim::Leftover(_) = claim(parent, &place.temporary)? {
+                journal::remove(&place);
+                rustix::fs::unlinkat(parent, &*place.temporary, AtFlags::empty())?;
+            }
+            Ok(())
+        });
+        // It is in nobody's way.
+        let _ = removed;
     }
 
     /// A file under its temporary name.
     fn named(
         root: &Root,
         path: &RelativePath,
-        identity: u64,
-        size: u64,
+        subject: &Subject,
         has_holes: bool,
     ) -> Result<TempFile, FileError> {
-        let (_, leaf) = path.split();
-        let temporary = temporary_name(XxHash3_64::oneshot_with_seed(identity, leaf));
-        let (parent, claim) = root.in_parent(path, "create", |parent, _| {
-            Ok((Arc::clone(parent), claim(parent, &temporary)?))
+        let (place, claim) = root.in_parent(path, "create", |parent, leaf| {
+            let place = place(parent, leaf);
+            let claim = claim(parent, &place.temporary)?;
+            Ok((place, claim))
         })?;
-        let shown = root.shown(path);
         let (file, is_leftover) = match claim {
             Claim::New(file) => (file, false),
-            // Resuming will keep what the journal vouches for; without a journal nothing is.
             Claim::Leftover(file) => (file, true),
-            Claim::Busy => return Err(FileError::Busy { path: shown }),
+            Claim::Busy => return Err(FileError::Busy { path: root.shown(path) }),
             Claim::Occupied => {
-                let beside = beside(path, &temporary);
+                let beside = beside(path, &place.temporary);
                 return Err(FileError::Occupied { path: root.shown_bytes(&beside) });
             }
         };
-        let mut started = TempFile {
-            file,
-            parent,
-            temporary: Some(temporary),
-            leaf: leaf.into(),
-            shown,
-            size,
-            reserved: false,
-            unchecked: AtomicU64::new(0),
-            committed: false,
-        };
+        let size = subject.source.size;
+        let mut started = TempFile::under(root, path, place, file, size);
+        if let Some(place) = &started.place {
+            // Before the file is touched: a journal must never speak of what is not there.
+            journal::remove(place);
+        }
+        if is_resumable(subject)
+            && let Some(place) = &started.place
+        {
+            let stat = rustix::fs::fstat(&started.file)
+                .map_err(|errno| started.error("look at", errno))?;
+            started.journal = Some(Journal::new(place, subject, stat.st_ino));
+        }
         if is_leftover {
             rustix::fs::ftruncate(&started.file, 0)
                 .map_err(|errno| started.error("empty", errno))?;
@@ -121,6 +196,23 @@ impl TempFile {
         started.reserved = space::reserve(&started.file, size, has_holes)
             .map_err(|refusal| started.refusal(refusal))?;
         Ok(started)
+    }
+
+    /// A file whose temporary name is claimed.
+    fn under(root: &Root, path: &RelativePath, place: Place, file: OwnedFd, size: u64) -> TempFile {
+        let (_, leaf) = path.split();
+        TempFile {
+            file,
+            parent: Arc::clone(&place.parent),
+            place: Some(place),
+            journal: None,
+            leaf: leaf.into(),
+            shown: root.shown(path),
+            size,
+            reserved: false,
+            unchecked: AtomicU64::new(0),
+            committed: false,
+        }
     }
 
     /// A file without a name, in the directory of `path`; none where there is no such thing.
@@ -143,7 +235,8 @@ impl TempFile {
         let started = TempFile {
             file,
             parent,
-            temporary: None,
+            place: None,
+            journal: None,
             leaf: leaf.into(),
             shown: root.shown(path),
             size,
@@ -217,6 +310,13 @@ impl TempFile {
         }
     }
 
+    /// A block was written and is verified: another run need not be sent it.
+    pub fn on_verified(&mut self, block: u32, digest: &Digest) {
+        if let Some(journal) = &mut self.journal {
+            journal.record(block, digest);
+        }
+    }
+
     /// The same as [`TempFile::commit_as`] under the final name; never replaces anything.
     ///
     /// # Errors
@@ -238,21 +338,40 @@ impl TempFile {
         fsync: bool,
         landing: Landing,
     ) -> Result<Option<Vec<u8>>, FileError> {
+        let outcome = self.finish(mode, modified, fsync, landing);
+        if !self.committed {
+            self.abandon();
+            return outcome;
+        }
+        // Behind the rename: were it to go first, a kill in between would lose a whole file.
+        if let Some(journal) = &mut self.journal {
+            journal.remove();
+        }
+        outcome
+    }
+
+    fn finish(
+        &mut self,
+        mode: u32,
+        modified: Timestamp,
+        fsync: bool,
+        landing: Landing,
+    ) -> Result<Option<Vec<u8>>, FileError> {
         rustix::fs::futimens(&self.file, &modified.as_modification())
             .map_err(|errno| self.error("set the time of", errno))?;
-        if fsync {
-            rustix::fs::fdatasync(&self.file).map_err(|errno| self.error("sync", errno))?;
-        }
-        // Last, so that an unfinished file stays one that its owner can open and take up again.
         match rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)) {
             // FAT and some network file systems know no modes; the bytes are worth having there.
             Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(self.error("set the mode of", errno)),
         }
+        if fsync {
+            // Not fdatasync: with the bytes but another time, a rerun would find a different file.
+            rustix::fs::fsync(&self.file).map_err(|errno| self.error("sync", errno))?;
+        }
         let (file, parent) = (&self.file, &self.parent);
-        let named = landing.land(&self.leaf, |leaf, replace| match (&self.temporary, replace) {
-            (Some(temporary), false) => rename_without_replacing(parent, temporary, leaf),
-            (Some(temporary), true) => rustix::fs::renameat(parent, temporary, parent, leaf),
+        let named = landing.land(&self.leaf, |leaf, replace| match (&self.place, replace) {
+            (Some(place), false) => rename_without_replacing(parent, &place.temporary, leaf),
+            (Some(place), true) => rustix::fs::renameat(parent, &*place.temporary, parent, leaf),
             (None, false) => link_nameless(file, parent, leaf),
             (None, true) => replace_by_nameless(file, parent, leaf),
         });
@@ -271,8 +390,12 @@ impl TempFile {
         Ok(other_name)
     }
 
-    /// Removes the file; the same as dropping it.
-    pub fn abandon(self) {}
+    /// Removes the file, whatever of it is verified.
+    pub fn abandon(mut self) {
+        if let Some(mut journal) = self.journal.take() {
+            journal.remove();
+        }
+    }
 
     fn check_end(&self, bytes: u64, offset: u64) -> Result<(), FileError> {
         let end = offset.saturating_add(bytes);
@@ -314,78 +437,36 @@ impl TempFile {
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary
-            && !self.committed
-        {
-            // The name is ours while the lock is held, and the descriptor closes after this.
-            // Nobody is left to tell if it fails; the next run finds the leftover.
-            let _ = rustix::fs::unlinkat(&self.parent, temporary.as_str(), AtFlags::empty());
+        let Some(place) = &self.place else { return };
+        if self.committed {
+            return;
         }
+        if let Some(journal) = &mut self.journal {
+            if journal.persist() {
+                return;
+            }
+            journal.remove();
+        }
+        // The name is ours while the lock is held, and the descriptor closes after this.
+        // Nobody is left to tell if it fails; the next run finds the leftover.
+        let _ = rustix::fs::unlinkat(&self.parent, &*place.temporary, AtFlags::empty());
     }
 }
 
-/// What became of an attempt to get a temporary name.
-enum Claim {
-    /// Created and locked.
-    New(OwnedFd),
-    /// Found from an earlier run, and locked.
-    Leftover(OwnedFd),
-    /// Locked by somebody else.
-    Busy,
-    /// Not a file of the kind we leave behind.
-    Occupied,
+/// Whether anything of a file is worth being kept: several blocks, verified by a digest.
+fn is_resumable(subject: &Subject) -> bool {
+    subject.source.size > NAMELESS_BYTES_MAX && subject.digest != DigestAlgorithm::None
 }
 
-/// Creates or finds the file `name` in `parent` and locks it.
-///
-/// The lock belongs to the file, not to its name: between opening and locking, its owner may
-/// have committed or removed it. So after locking the name must still mean this file.
-fn claim(parent: &OwnedFd, name: &str) -> rustix::io::Result<Claim> {
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let create = flags | OFlags::CREATE | OFlags::EXCL;
-    for _ in 0..CLAIM_TRIES {
-        let (file, is_new) = match rustix::fs::openat(parent, name, create, Mode::RUSR | Mode::WUSR)
-        {
-            Ok(file) => (file, true),
-            Err(Errno::EXIST) => match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-                Ok(file) => (file, false),
-                Err(Errno::NOENT) => continue,
-                Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::ACCESS) => {
-                    return Ok(Claim::Occupied);
-                }
-                Err(errno) => return Err(errno),
-            },
-            Err(errno) => return Err(errno),
-        };
-        let stat = rustix::fs::fstat(&file)?;
-        // Emptying a file that has a second name, or committing one that another user owns and
-        // can change afterwards, would be a way to make us do harm.
-        if !is_new && !is_plainly_ours(&stat) {
-            return Ok(Claim::Occupied);
-        }
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(Claim::Busy),
-            // A file system without locks: a file that is new is ours all the same.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL) if is_new => {
-                return Ok(Claim::New(file));
-            }
-            Err(errno) => return Err(errno),
-        }
-        match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(named) if (named.st_dev, named.st_ino) == (stat.st_dev, stat.st_ino) => {
-                return Ok(if is_new { Claim::New(file) } else { Claim::Leftover(file) });
-            }
-            Ok(_) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
-        }
+/// The temporary names of the file `leaf` in `parent`: the same in every run, so that there is at
+/// most one unfinished file for each final name.
+fn place(parent: &Arc<OwnedFd>, leaf: &[u8]) -> Place {
+    let hash = XxHash3_64::oneshot(leaf);
+    Place {
+        parent: Arc::clone(parent),
+        temporary: temporary_name(hash),
+        journal: journal_name(hash),
     }
-    Ok(Claim::Busy)
-}
-
-/// Whether a found file is one that a receiver of this user may have left behind.
-fn is_plainly_ours(stat: &Stat) -> bool {
-    is_regular(stat) && stat.st_nlink == 1 && stat.st_uid == rustix::process::geteuid().as_raw()
 }
 
 /// The bytes of the path of `name` in the directory of `path`.
@@ -399,85 +480,6 @@ fn beside(path: &RelativePath, name: &str) -> Vec<u8> {
     bytes
 }
 
-/// Renames within `directory`; EEXIST if `to` is taken, whatever by.
-fn rename_without_replacing(directory: &OwnedFd, from: &str, to: &[u8]) -> rustix::io::Result<()> {
-    match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS) => link_then_unlink(directory, from, to),
-        outcome => outcome,
-    }
-}
-
-/// The same where the file system (NFS, many of FUSE's) or the kernel lacks that rename: a hard
-/// link never replaces anything either. For a moment the file has both names.
-fn link_then_unlink(directory: &OwnedFd, from: &str, to: &[u8]) -> rustix::io::Result<()> {
-    rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())?;
-    rustix::fs::unlinkat(directory, from, AtFlags::empty())
-}
-
-/// Gives a nameless file its name; EEXIST if that is taken, whatever by. By way of /proc, because
-/// naming a descriptor directly needs a capability on kernels before 6.10; directly where there
-/// is no /proc.
-fn link_nameless(file: &OwnedFd, directory: &OwnedFd, to: &[u8]) -> rustix::io::Result<()> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    match rustix::fs::linkat(CWD, path, directory, to, AtFlags::SYMLINK_FOLLOW) {
-        Err(Errno::NOENT) => rustix::fs::linkat(file, c"", directory, to, AtFlags::EMPTY_PATH),
-        outcome => outcome,
-    }
-}
-
-/// Gives a nameless file a name that may be taken. A link replaces nothing, so the file has a
-/// temporary name for a moment, which comes from its inode: nobody else's can be the same.
-fn replace_by_nameless(file: &OwnedFd, directory: &OwnedFd, to: &[u8]) -> rustix::io::Result<()> {
-    let stat = rustix::fs::fstat(file)?;
-    let inode = [stat.st_dev.to_le_bytes(), stat.st_ino.to_le_bytes()].concat();
-    let temporary = temporary_name(XxHash3_64::oneshot(&inode));
-    link_nameless(file, directory, temporary.as_bytes())?;
-    let renamed = rustix::fs::renameat(directory, temporary.as_str(), directory, to);
-    if renamed.is_err() {
-        let _ = rustix::fs::unlinkat(directory, temporary.as_str(), AtFlags::empty());
-    }
-    renamed
-}
-
-/// Makes the names in `directory` durable. The held descriptor is for walking only (O_PATH), so
-/// it is opened once more.
-fn sync_directory(directory: &OwnedFd) -> rustix::io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let readable = rustix::fs::openat(directory, c".", flags, Mode::empty())?;
-    match rustix::fs::fsync(&readable) {
-        // Some file systems cannot sync a directory, and need not.
-        Err(Errno::INVAL) => Ok(()),
-        outcome => outcome,
-    }
-}
-
-/// Whether it is an ordinary file.
-pub(super) fn is_regular(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-}
-
-/// Fills all of `buffers` from byte `offset` on; false if the file ends before that.
-pub(super) fn read_full(
-    file: &OwnedFd,
-    mut buffers: &mut [IoSliceMut<'_>],
-    mut offset: u64,
-) -> rustix::io::Result<bool> {
-    // Empty slices in front would make a read of 0 bytes look like the end of the file.
-    IoSliceMut::advance_slices(&mut buffers, 0);
-    while !buffers.is_empty() {
-        match rustix::io::preadv(file, buffers, offset) {
-            Ok(0) => return Ok(false),
-            Ok(read) => {
-                IoSliceMut::advance_slices(&mut buffers, read);
-                offset += read as u64;
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -486,7 +488,10 @@ mod tests {
     use super::super::existing::{Existing, check_existing};
     use super::*;
 
-    const IDENTITY: u64 = 7;
+    /// A source of `size` bytes whose copy is worth being kept.
+    fn subject(size: u64) -> Subject {
+        Subject { digest: DigestAlgorithm::Xxh3, ..Subject::not_kept(size) }
+    }
 
     fn place() -> (tempfile::TempDir, Root) {
         let directory = tempfile::tempdir().unwrap();
@@ -503,7 +508,7 @@ mod tests {
     }
 
     fn start(root: &Root, name: &[u8], size: u64) -> Result<TempFile, FileError> {
-        TempFile::named(root, &path(name), IDENTITY, size, false)
+        TempFile::named(root, &path(name), &subject(size), false)
     }
 
     fn write(file: &TempFile, bytes: &[u8], offset: u64) {
@@ -583,21 +588,6 @@ mod tests {
     }
 
     #[test]
-    fn without_that_rename_a_hard_link_replaces_nothing_either() {
-        let (directory, root) = place();
-        root.in_parent(&path(b"x"), "test", |parent, _| {
-            fs::write(directory.path().join("from"), "new").unwrap();
-            fs::write(directory.path().join("taken"), "old").unwrap();
-            assert_eq!(link_then_unlink(parent, "from", b"taken"), Err(Errno::EXIST));
-            link_then_unlink(parent, "from", b"to")
-        })
-        .unwrap();
-        assert!(!directory.path().join("from").exists());
-        assert_eq!(fs::read(directory.path().join("to")).unwrap(), b"new");
-        assert_eq!(fs::read(directory.path().join("taken")).unwrap(), b"old");
-    }
-
-    #[test]
     fn an_abandoned_file_leaves_nothing() {
         let (directory, root) = place();
         let file = start(&root, b"f", 4).unwrap();
@@ -620,14 +610,14 @@ mod tests {
     #[test]
     fn a_small_file_has_no_name_before_its_final_one() {
         let (directory, root) = place();
-        let file = TempFile::create(&root, &path(b"f"), IDENTITY, 3, false).unwrap();
+        let file = TempFile::create(&root, &path(b"f"), &subject(3), false).unwrap();
         write(&file, b"new", 0);
         assert!(names(&directory).is_empty());
         file.commit(0o640, time(5, 6), true).unwrap();
         assert_eq!(fs::read(directory.path().join("f")).unwrap(), b"new");
         assert_eq!(fs::metadata(directory.path().join("f")).unwrap().mode() & 0o7777, 0o640);
 
-        let second = TempFile::create(&root, &path(b"f"), IDENTITY, 3, false).unwrap();
+        let second = TempFile::create(&root, &path(b"f"), &subject(3), false).unwrap();
         write(&second, b"two", 0);
         let error = second.commit(0o640, time(5, 6), false).unwrap_err();
         assert!(matches!(error, FileError::Exists { .. }), "{error}");
@@ -640,7 +630,7 @@ mod tests {
         let (directory, root) = place();
         let file = start(&root, b"f", 9).unwrap();
         write(&file, b"old bytes", 0);
-        let leftover = directory.path().join(file.temporary.as_ref().unwrap());
+        let leftover = directory.path().join(&file.place.as_ref().unwrap().temporary);
         drop(file);
         fs::write(&leftover, "old bytes").unwrap();
         let inode = fs::metadata(&leftover).unwrap().ino();
@@ -656,7 +646,7 @@ mod tests {
     fn what_only_looks_like_a_leftover_is_not_touched() {
         let (directory, root) = place();
         let file = start(&root, b"f", 1).unwrap();
-        let temporary = directory.path().join(file.temporary.as_ref().unwrap());
+        let temporary = directory.path().join(&file.place.as_ref().unwrap().temporary);
         drop(file);
         let precious = directory.path().join("precious");
         fs::write(&precious, "precious").unwrap();
@@ -718,7 +708,7 @@ mod tests {
     #[test]
     fn writing_around_a_hole_takes_no_space_for_it() {
         let (directory, root) = place();
-        let file = TempFile::create(&root, &path(b"f"), IDENTITY, 1 << 33, true).unwrap();
+        let file = TempFile::create(&root, &path(b"f"), &subject(1 << 33), true).unwrap();
         write(&file, b"end", (1 << 33) - 3);
         file.commit(0o600, time(0, 0), false).unwrap();
         let metadata = fs::metadata(directory.path().join("f")).unwrap();

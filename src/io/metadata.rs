@@ -2,8 +2,7 @@
 
 use std::io;
 
-use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
-use twox_hash::XxHash3_64;
+use rustix::fs::{FileType, Stat, Timespec, Timestamps, UTIME_OMIT};
 
 /// A point in time of a file system: seconds since 1970 (negative: before) and nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,20 +74,11 @@ impl Identity {
             changed: Timestamp::changed(stat),
         }
     }
+}
 
-    /// All of the identity in 64 bits, the same on every machine: xxh3 over the fields in
-    /// little-endian order.
-    pub fn hash64(&self) -> u64 {
-        let mut bytes = Vec::with_capacity(48);
-        bytes.extend_from_slice(&self.device.to_le_bytes());
-        bytes.extend_from_slice(&self.inode.to_le_bytes());
-        bytes.extend_from_slice(&self.size.to_le_bytes());
-        for time in [self.modified, self.changed] {
-            bytes.extend_from_slice(&time.seconds.to_le_bytes());
-            bytes.extend_from_slice(&time.nanoseconds.to_le_bytes());
-        }
-        XxHash3_64::oneshot(&bytes)
-    }
+/// Whether it is an ordinary file.
+pub(super) fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
 /// The length of what `stat` describes, in bytes.
@@ -187,22 +177,5 @@ mod tests {
         assert_eq!(parse_umask("Name:\tufx\nUmask:\t0022\nState:\tR\n"), Some(0o022));
         assert_eq!(parse_umask("Name:\tufx\n"), None);
         assert!(ModePolicy::of_process().is_ok());
-    }
-
-    #[test]
-    fn every_field_changes_the_hash_of_an_identity() {
-        let time = Timestamp::new(1, 2).unwrap();
-        let identity = Identity { device: 1, inode: 2, size: 3, modified: time, changed: time };
-        let later = Timestamp::new(1, 3).unwrap();
-        for other in [
-            Identity { device: 9, ..identity },
-            Identity { inode: 9, ..identity },
-            Identity { size: 9, ..identity },
-            Identity { modified: later, ..identity },
-            Identity { changed: later, ..identity },
-        ] {
-            assert_ne!(identity.hash64(), other.hash64());
-        }
-        assert_eq!(identity.hash64(), identity.hash64());
     }
 }

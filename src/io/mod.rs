@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod buffer;
+mod claim;
 pub mod clock;
 pub mod confine;
 pub mod defaults;
@@ -10,8 +11,10 @@ pub mod digest;
 mod entropy;
 pub mod existing;
 pub mod files;
+pub mod journal;
 pub mod metadata;
 pub mod name;
+mod naming;
 mod recent;
 pub mod recv;
 pub mod report;
@@ -24,3 +27,4 @@ pub mod sys;
 pub mod tree;
 pub mod wait;
 pub mod walk;
+mod whole;

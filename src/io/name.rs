@@ -128,6 +128,7 @@ impl fmt::Debug for RelativePath {
 
 const TEMPORARY_PREFIX: &[u8] = b".ufx-";
 const TEMPORARY_SUFFIX: &[u8] = b".part";
+const JOURNAL_SUFFIX: &[u8] = b".journal";
 
 /// The name of an unfinished file, `.ufx-<16 hexadecimal digits>.part`: short enough for every
 /// file system, the same on a rerun. No sender may use this form, or a file it sent earlier
@@ -136,10 +137,17 @@ pub fn temporary_name(hash: u64) -> String {
     format!(".ufx-{hash:016x}.part")
 }
 
+/// The name of its journal: `.journal` instead of `.part`.
+pub fn journal_name(hash: u64) -> String {
+    format!(".ufx-{hash:016x}.journal")
+}
+
 fn is_temporary_name(component: &[u8]) -> bool {
     component
         .strip_prefix(TEMPORARY_PREFIX)
-        .and_then(|rest| rest.strip_suffix(TEMPORARY_SUFFIX))
+        .and_then(|rest| {
+            rest.strip_suffix(TEMPORARY_SUFFIX).or_else(|| rest.strip_suffix(JOURNAL_SUFFIX))
+        })
         .is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
@@ -294,6 +302,9 @@ mod tests {
     fn a_temporary_name_is_one_that_no_sender_may_use() {
         let name = temporary_name(0xfeed);
         assert_eq!(name, ".ufx-000000000000feed.part");
+        assert_eq!(RelativePath::parse(name.as_bytes()), Err(NameError::Reserved));
+        let name = journal_name(0xfeed);
+        assert_eq!(name, ".ufx-000000000000feed.journal");
         assert_eq!(RelativePath::parse(name.as_bytes()), Err(NameError::Reserved));
     }
 

@@ -1,7 +1,7 @@
 //! What is known about a run: live, as [`Counters`] that progress is drawn from, and at its end,
 //! as one [`Report`]. Leaves printing, words for people and exit codes to the command line.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Serialize, Serializer};
 
@@ -25,6 +25,27 @@ pub struct Counters {
     pub packets_heard: AtomicU64,
 }
 
+impl Counters {
+    /// Everything is counted anew.
+    pub fn reset(&self) {
+        let Counters {
+            transfers,
+            bytes_written,
+            bytes_total,
+            files_done,
+            files_total,
+            totals_final,
+            packets_heard,
+        } = self;
+        for counter in
+            [transfers, bytes_written, bytes_total, files_done, files_total, packets_heard]
+        {
+            counter.store(0, Ordering::Relaxed);
+        }
+        totals_final.store(false, Ordering::Relaxed);
+    }
+}
+
 /// The result of one run: the object that `--json` prints, on one line, for success and failure
 /// alike. Every key is always present; what this end does not know is `null`. Names are stable;
 /// new ones may be added.
@@ -46,9 +67,12 @@ pub struct Report {
     pub directories: u64,
     /// Bytes of file bodies that were committed by this run.
     pub bytes: u64,
+    /// Bytes of file bodies that an interrupted run had left at the receiver, so that this one did
+    /// not move them. Part of `bytes` as far as their files were committed.
+    pub resumed_bytes: u64,
     /// From the first packet to the end, in seconds.
     pub seconds: f64,
-    /// `bytes / seconds`, rounded down.
+    /// `(bytes - resumed_bytes) / seconds`, rounded down.
     pub bytes_per_second: u64,
     /// Packets of this transfer, as its sender counts them.
     pub packets: Packets,
@@ -102,6 +126,7 @@ impl Report {
             files: 0,
             directories: 0,
             bytes: 0,
+            resumed_bytes: 0,
             seconds: 0.0,
             bytes_per_second: 0,
             packets: Packets::default(),
@@ -125,12 +150,40 @@ impl Report {
         }
     }
 
-    /// Sets `seconds` and, from `bytes`, `bytes_per_second`.
+    /// The report of a run whose transfer was begun anew: what `earlier` ones have committed is
+    /// there already for the last one, but was sent by this run.
+    #[must_use]
+    pub fn continuing(mut self, earlier: Report) -> Report {
+        let add = |one: Option<u64>, other: Option<u64>| Some(one? + other?);
+        self.files += earlier.files;
+        self.directories += earlier.directories;
+        self.bytes += earlier.bytes;
+        self.resumed_bytes = earlier.resumed_bytes;
+        self.already_there = self.already_there.saturating_sub(earlier.files);
+        self.set_seconds(self.seconds + earlier.seconds);
+        self.packets = Packets {
+            sent: add(self.packets.sent, earlier.packets.sent),
+            resent: add(self.packets.resent, earlier.packets.resent),
+            lost: add(self.packets.lost, earlier.packets.lost),
+            spurious: add(self.packets.spurious, earlier.packets.spurious),
+            body_bytes: add(self.packets.body_bytes, earlier.packets.body_bytes),
+        };
+        self.acks += earlier.acks;
+        self.overhead = Overhead {
+            header_bytes: add(self.overhead.header_bytes, earlier.overhead.header_bytes),
+            ack_bytes: add(self.overhead.ack_bytes, earlier.overhead.ack_bytes),
+        };
+        self.verified = self.verified.or(earlier.verified);
+        self.limited_by = self.limited_by.or(earlier.limited_by);
+        self
+    }
+
+    /// Sets `seconds` and, from the bytes known so far, `bytes_per_second`.
     pub fn set_seconds(&mut self, seconds: f64) {
         self.seconds = seconds;
+        let moved = self.bytes.saturating_sub(self.resumed_bytes);
         // A float becomes an integer by saturation: no time at all gives no rate, not infinity.
-        self.bytes_per_second =
-            if seconds > 0.0 { (self.bytes as f64 / seconds) as u64 } else { 0 };
+        self.bytes_per_second = if seconds > 0.0 { (moved as f64 / seconds) as u64 } else { 0 };
     }
 }
 
@@ -186,6 +239,8 @@ pub struct Packets {
     pub lost: Option<u64>,
     /// Of those, the ones that had arrived after all.
     pub spurious: Option<u64>,
+    /// Bytes of file bodies in them, repetitions included; those that arrived, at the receiver.
+    pub body_bytes: Option<u64>,
 }
 
 /// What the committed files were checked by.
@@ -331,6 +386,7 @@ mod tests {
             "files",
             "directories",
             "bytes",
+            "resumed_bytes",
             "seconds",
             "bytes_per_second",
             "packets",
@@ -380,6 +436,9 @@ mod tests {
         assert_eq!(report.bytes_per_second, 0);
         report.set_seconds(0.5);
         assert_eq!(report.bytes_per_second, 2_000);
+        report.resumed_bytes = 750;
+        report.set_seconds(0.5);
+        assert_eq!(report.bytes_per_second, 500, "what was there already did not move");
     }
 
     #[test]

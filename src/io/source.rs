@@ -16,10 +16,10 @@ use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::confine::{FileError, Root};
-use super::files::{is_regular, read_full};
-use super::metadata::{Identity, may_have_holes};
+use super::metadata::{Identity, is_regular, may_have_holes};
 use super::name::{Links, NameError, RelativePath, escape_path};
 use super::recent::Recent;
+use super::whole::read_full;
 
 /// Directories that PATHs lie in which are held open at once.
 const PLACES_KEPT: usize = 8;

@@ -23,6 +23,9 @@ pub enum Error {
         /// Whether the host reported the port closed.
         refused: bool,
     },
+    /// The receiver was restarted, or gave the transfer up: it would take a new one.
+    #[error("the receiver knows nothing of this transfer any more")]
+    Forgotten,
     /// The peer closed the transfer.
     #[error(
         "the other side ended the transfer: {code}{}{text}",

@@ -42,6 +42,15 @@ pub enum SenderEvent {
         /// True if it was refused before any of it was stored.
         refused: bool,
     },
+    /// The receiver has blocks of a file from an interrupted transfer: they are not sent.
+    Have {
+        /// Of which entry.
+        entry: u32,
+        /// The first of them.
+        first_block: u32,
+        /// How many.
+        blocks: u32,
+    },
     /// A block differs at the receiver: read it again and call
     /// [`super::Sender::resend_block`], or give the entry up by [`super::Sender::push_void`].
     Again {
@@ -90,7 +99,8 @@ pub struct ReceivedEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReceiverEvent {
     /// The next entry. The shell answers with `entry_present`, `entry_refused`, or silence and
-    /// later `entry_committed` or `entry_failed`; links and directories settle at once.
+    /// later `entry_committed` or `entry_failed`; links and directories settle at once. Of a file
+    /// that goes on where it was cut, `blocks_kept` comes first.
     Entry(ReceivedEntry),
     /// A range of a file has no data.
     Hole {

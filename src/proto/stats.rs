@@ -124,6 +124,8 @@ pub struct ReceiverStats {
     pub written: u64,
     /// Length of the body as far as the manifest is known.
     pub body_bytes: u64,
+    /// Data of the blocks that interrupted transfers have left.
+    pub body_bytes_kept: u64,
     /// Entries in the manifest so far.
     pub entries: u32,
     /// Datagrams dropped at the socket.

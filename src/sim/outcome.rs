@@ -8,7 +8,7 @@ use super::sending_host::SendingHost;
 use super::simulation::TransferPlan;
 use super::source::{Decision, SimFile};
 use super::storage::Stored;
-use crate::proto::{Error, ReceiverEvent, ReceiverStats, SenderEvent, SenderStats, Time};
+use crate::proto::{Error, RangeSet, ReceiverEvent, ReceiverStats, SenderEvent, SenderStats, Time};
 use crate::wire::limits;
 
 /// What became of all transfers.
@@ -53,6 +53,8 @@ pub struct TransferOutcome {
     pub forward: LinkCounters,
     /// What the link back did.
     pub backward: LinkCounters,
+    /// By entry: verified blocks of files that were not finished.
+    pub verified: Vec<RangeSet>,
     files: Vec<SimFile>,
     dry_run: bool,
 }
@@ -71,6 +73,7 @@ impl TransferOutcome {
             events: sender.events.clone(),
             receiver,
             receiver_end: connection.ended,
+            verified: (0..plan.files.len()).map(|at| connection.storage.verified(at)).collect(),
             stored: connection.storage.stored,
             sender_time: sender.finished_at.map(since_start),
             receiver_time: connection.finished_at.map(since_start),

@@ -220,6 +220,9 @@ impl ReceivingHost {
         }
         let kind = peek(&datagram).map(|(kind, _)| kind);
         if kind == Some(FrameType::Hello) {
+            if connection.machine.as_ref().is_some_and(|machine| !machine.is_closed()) {
+                return None;
+            }
             return self.admission.answer_hello(now, &peer(transfer), &datagram, || None);
         }
         if connection.machine.is_none() {

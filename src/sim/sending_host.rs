@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::host::{HostConfig, Wake, charged_bytes};
 use super::impairment::mix;
 use super::source::SimFile;
-use crate::proto::{BodyRun, Sender, SenderConfig, SenderEvent, Time, Transmit};
+use crate::proto::{BodyRun, RangeSet, Sender, SenderConfig, SenderEvent, Time, Transmit};
 use crate::wire::{Entry, Flags, Identity, PacketNumber, Space, VoidReason, limits};
 
 /// What a link of the simulation carries.
@@ -45,11 +45,13 @@ impl SimPacket {
 }
 
 /// What the sender's shell keeps of an entry.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Announced {
     start: u64,
     settled: bool,
     void: bool,
+    /// Blocks that the receiver has.
+    had: RangeSet,
 }
 
 /// A sending process.
@@ -174,6 +176,10 @@ impl SendingHost {
                 settled.for_each(|entry| entry.settled = true);
             }
             SenderEvent::Failed { entry, .. } => self.announced[entry as usize].settled = true,
+            SenderEvent::Have { entry, first_block, blocks } => {
+                let range = u64::from(first_block)..u64::from(first_block) + u64::from(blocks);
+                self.announced[entry as usize].had.insert(range);
+            }
             SenderEvent::Again { entry, block, epoch } => self.again(now, entry, block, epoch),
             SenderEvent::Connected | SenderEvent::Finished { .. } | SenderEvent::Closed(_) => {}
         }
@@ -258,7 +264,7 @@ impl SendingHost {
     /// New body up to `end` was read: digests the blocks that are complete by it.
     fn digest_until(&mut self, now: Time, end: u64) {
         let files = Arc::clone(&self.files);
-        while let Some(announced) = self.announced.get(self.cursor.0).copied() {
+        while let Some(announced) = self.announced.get(self.cursor.0) {
             let (entry, block) = self.cursor;
             let file = &files[entry];
             if announced.settled || announced.void || block >= file.blocks() {
@@ -266,7 +272,9 @@ impl SendingHost {
                 continue;
             }
             let range = file.block_range(block);
-            if let Some(data) = file.data_ranges(range).last() {
+            if announced.had.contains(&(block..block + 1)) {
+                // It was not read, or in vain.
+            } else if let Some(data) = file.data_ranges(range).last() {
                 if announced.start + data.end > end {
                     return;
                 }
@@ -279,9 +287,8 @@ impl SendingHost {
     fn digest_block(&mut self, now: Time, entry: usize, block: u64) {
         let files = Arc::clone(&self.files);
         let file = &files[entry];
-        let is_last = block + 1 == file.blocks();
         let changed = file.is_changed(now);
-        if let Some(reason) = file.void.or((is_last && changed).then_some(VoidReason::Changed)) {
+        if let Some(reason) = file.void.or(changed.then_some(VoidReason::Changed)) {
             self.void(entry, reason);
             return;
         }

@@ -16,8 +16,8 @@ use super::outcome::{Outcome, TransferOutcome};
 use super::preset::Path;
 use super::receiving_host::ReceivingHost;
 use super::sending_host::{SendingHost, SimPacket};
-use super::source::SimFile;
-use super::storage::Storage;
+use super::source::{Decision, SimFile};
+use super::storage::{Storage, Stored};
 use super::trace::{Happening, Trace};
 use super::watch::Watch;
 use crate::proto::{ReceiverConfig, SenderConfig, Time, Transmit};
@@ -137,6 +137,23 @@ impl Simulation {
     #[must_use]
     pub fn receiver(mut self, change: impl FnOnce(&mut ReceiverPlan)) -> Simulation {
         change(&mut self.receivers[0]);
+        self
+    }
+
+    /// The same command again, after `outcome` of the first transfer was cut: with the same files,
+    /// of which the receiver has what it has verified, and nobody is killed.
+    #[must_use]
+    pub fn again_after(mut self, outcome: &TransferOutcome) -> Simulation {
+        let transfer = &mut self.transfers[0];
+        transfer.host.killed_at = None;
+        self.receivers[transfer.receiver].host.killed_at = None;
+        let results = outcome.stored.iter().zip(&outcome.verified);
+        for (file, (stored, verified)) in transfer.files.iter_mut().zip(results) {
+            file.kept = verified.clone();
+            if *stored == Some(Stored::Committed) && file.decision == Decision::Take {
+                file.decision = Decision::Present;
+            }
+        }
         self
     }
 

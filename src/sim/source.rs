@@ -8,7 +8,7 @@ use std::ops::Range;
 use twox_hash::XxHash3_128;
 
 use super::impairment::mix;
-use crate::proto::Time;
+use crate::proto::{RangeSet, Time};
 use crate::wire::{Digest, DigestAlgorithm, EntryKind, RefuseCode, VoidReason, limits};
 
 /// What the receiver's shell decides on an entry.
@@ -42,6 +42,8 @@ pub struct SimFile {
     pub decision: Decision,
     /// Blocks that the receiver's memory damages before it compares them, and how often.
     pub damaged_blocks: Vec<(u32, u32)>,
+    /// Blocks that an interrupted transfer has left at the receiver.
+    pub kept: RangeSet,
 }
 
 impl SimFile {
@@ -55,6 +57,7 @@ impl SimFile {
             void: None,
             decision: Decision::Take,
             damaged_blocks: Vec::new(),
+            kept: RangeSet::new(),
         }
     }
 
@@ -114,6 +117,13 @@ impl SimFile {
     /// Bytes of data.
     pub fn data_bytes(&self) -> u64 {
         self.data_ranges(0..self.size).iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// Bytes of data in the blocks that an interrupted transfer has left.
+    pub fn kept_bytes(&self) -> u64 {
+        let blocks = self.kept.iter().flatten();
+        let parts = blocks.flat_map(|block| self.data_ranges(self.block_range(block)));
+        parts.map(|range| range.end - range.start).sum()
     }
 
     /// Whether a read at `now` gives the changed content.

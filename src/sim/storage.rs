@@ -44,6 +44,8 @@ struct Partial {
     foreign: RangeSet,
     /// Comparisons of each block so far, where some are to differ.
     comparisons: Vec<(u32, u32)>,
+    /// Blocks that were as announced: what a journal would list.
+    verified: RangeSet,
 }
 
 /// Everything one transfer stores.
@@ -67,12 +69,23 @@ impl Storage {
         Storage { files, key, payload, dry_run, partial, stored: vec![None; count], announced: 0 }
     }
 
+    /// The blocks of an unfinished file that could be kept for another transfer.
+    pub fn verified(&self, entry: usize) -> RangeSet {
+        let partial = self.partial.get(entry).and_then(Option::as_ref);
+        partial.map_or_else(RangeSet::new, |partial| partial.verified.clone())
+    }
+
     /// A write has reached the disk.
     pub fn write(&mut self, write: &Write) {
         let file = &self.files[write.entry as usize];
         let range = write.offset..write.offset + write.bytes;
         assert!(range.end <= file.size, "a write beyond the end of entry {}", write.entry);
         let Some(partial) = &mut self.partial[write.entry as usize] else { return };
+        for block in file.kept.iter().flatten() {
+            let kept = file.block_range(block);
+            let apart = range.end <= kept.start || kept.end <= range.start;
+            assert!(apart, "what is kept of entry {} is written again", write.entry);
+        }
         if self.payload {
             partial.bytes[range.start as usize..range.end as usize].copy_from_slice(&write.payload);
         } else if file.is_changed(write.read_at) {
@@ -100,7 +113,12 @@ impl Storage {
             ReceiverEvent::Verify { entry, block, digest } => {
                 let equal = self.compare(*entry, *block, digest, machine.digest_algorithm());
                 match equal {
-                    Some(true) => machine.block_verified(*entry, *block),
+                    Some(true) => {
+                        if let Some(partial) = &mut self.partial[*entry as usize] {
+                            partial.verified.insert(u64::from(*block)..u64::from(*block) + 1);
+                        }
+                        machine.block_verified(*entry, *block);
+                    }
                     Some(false) => machine.block_differs(*entry, *block),
                     None => {}
                 }
@@ -145,9 +163,21 @@ impl Storage {
                     return machine.entry_committed(number);
                 }
                 let bytes = if self.payload { vec![0; file.size as usize] } else { Vec::new() };
-                let comparisons = Vec::new();
-                self.partial[number as usize] =
-                    Some(Partial { bytes, comparisons, ..Partial::default() });
+                let verified = file.kept.clone();
+                let mut partial = Partial { bytes, verified, ..Partial::default() };
+                let key = SendingHost::content_key(self.key, number);
+                for blocks in file.kept.iter() {
+                    let range =
+                        file.block_range(blocks.start).start..file.block_range(blocks.end - 1).end;
+                    if self.payload {
+                        let kept = &mut partial.bytes[range.start as usize..range.end as usize];
+                        file.read(key, false, range.start, kept);
+                    }
+                    partial.written.insert(range);
+                    let count = (blocks.end - blocks.start) as u32;
+                    machine.blocks_kept(number, blocks.start as u32, count);
+                }
+                self.partial[number as usize] = Some(partial);
             }
         }
     }

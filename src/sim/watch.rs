@@ -48,7 +48,8 @@ impl Watch {
     pub fn on_sender_datagram(&mut self, datagram: &[u8], sender: &Sender) -> u64 {
         if let Ok(packet) = Opener::hello().open(datagram) {
             if let Frame::Hello(hello) = packet.frame {
-                self.greeting = Some(hello.greeting);
+                // Later ones ask a receiver that fell silent; here none is restarted.
+                self.greeting.get_or_insert(hello.greeting);
             }
             return 0;
         }

@@ -20,6 +20,8 @@ mod loss;
 mod ends;
 // `--existing`.
 mod existing;
+// Interrupted transfers that go on where they were cut.
+mod resume;
 // What is refused, left alone or left out.
 mod refusals;
 

@@ -58,8 +58,8 @@ fn a_patient_sender_learns_of_the_result_after_a_cut_of_45_s() {
 
 //= proto.md#end
 //= type=test
-//# A peer is gone after 20 s of silence (configurable), or after 10 s if the host reports its
-//# port closed in that time.
+//# A peer is gone after 20 s of silence (configurable), or after half of that if the host
+//# reports its port closed in that time.
 #[test]
 fn a_peer_that_was_killed_is_noticed() {
     for icmp in [true, false] {

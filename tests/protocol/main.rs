@@ -16,6 +16,8 @@ mod loss_detection;
 mod path_mtu;
 // Circumstances drawn from seeds.
 mod random;
+// Resume: what an interrupted transfer has left is not sent again.
+mod resume;
 // Spaces: entries, digests, answers.
 mod spaces;
 

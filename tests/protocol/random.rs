@@ -238,7 +238,15 @@ fn run(seed: u64) -> TransferOutcome {
         println!("{:#?}\n{}", outcome.first(), outcome.trace);
     }
     check(&simulation, &outcome);
-    outcome.transfers.into_iter().next().expect("one transfer was planned")
+    let transfer = outcome.transfers.into_iter().next().expect("one transfer was planned");
+    if !transfer.is_finished() {
+        let again = simulation.again_after(&transfer);
+        let kept: u64 = again.transfers[0].files.iter().map(SimFile::kept_bytes).sum();
+        let outcome = again.run();
+        outcome.assert_delivered();
+        assert_eq!(outcome.first().receiver.body_bytes_kept, kept);
+    }
+    transfer
 }
 
 #[test]

@@ -82,6 +82,8 @@ pub enum Done {
     Present(u32),
     /// Something different has the entry's name and is kept.
     Kept(u32),
+    /// Blocks of the entry are there from an interrupted transfer: the first, and how many.
+    Have(u32, u32, u32),
     /// The entry will not be stored.
     Refused(u32, RefuseCode, String),
     /// The entry is committed.
@@ -104,6 +106,7 @@ impl Done {
         match self {
             Done::Written(bytes) => receiver.on_written(*bytes),
             Done::Reread(_) | Done::Note(..) => {}
+            Done::Have(entry, first, blocks) => receiver.blocks_kept(*entry, *first, *blocks),
             Done::Present(entry) => receiver.entry_present(*entry),
             Done::Kept(entry) => receiver.entry_kept(*entry),
             Done::Refused(entry, code, text) => receiver.entry_refused(*entry, *code, text),
@@ -113,5 +116,44 @@ impl Done {
             Done::Differs(entry, block) => receiver.block_differs(*entry, *block),
             Done::Finished => receiver.finish(now),
         }
+    }
+}
+
+/// The pieces of `payloads` (each `payload_bytes` long but the last) that hold `bytes` from
+/// `offset` on, counted over all of them.
+pub fn cut(
+    payloads: &[(u32, u32)],
+    payload_bytes: u64,
+    offset: u64,
+    bytes: u64,
+    pieces: &mut Vec<(u32, u32)>,
+) {
+    let first = (offset / payload_bytes) as usize;
+    let mut skip = offset % payload_bytes;
+    let mut left = bytes;
+    for &(start, length) in payloads.iter().skip(first) {
+        if left == 0 {
+            break;
+        }
+        let take = (u64::from(length) - skip).min(left);
+        pieces.push((start + skip as u32, take as u32));
+        left -= take;
+        skip = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_cut_out_of_the_payloads_it_spans() {
+        let payloads = [(20, 10), (50, 10), (80, 4)];
+        let mut pieces = Vec::new();
+        cut(&payloads, 10, 7, 15, &mut pieces);
+        assert_eq!(pieces, [(27, 3), (50, 10), (80, 2)]);
+        pieces.clear();
+        cut(&payloads, 10, 10, 10, &mut pieces);
+        assert_eq!(pieces, [(50, 10)]);
     }
 }

@@ -3,11 +3,13 @@
 //!
 //! The data's way: socket -> buffer -> runs of packets -> the machine says where they belong ->
 //! job for the writing thread, which owns the buffer until the bytes are in the file. `transfer`
-//! is one transfer on the network thread, `sink` its writing end, `writer` the thread of that,
-//! `job` what they say to each other, `policy` who may send, `ends` and `outcome` how it ended.
+//! is one transfer on the network thread, `sink` its writing end, `incoming` one file of it,
+//! `writer` the thread of that, `job` what they say to each other, `policy` who may send, `ends`
+//! and `outcome` how it ended.
 
 mod address;
 mod ends;
+mod incoming;
 mod job;
 mod outcome;
 mod patience;
@@ -313,7 +315,10 @@ impl Server<'_> {
     fn route(&mut self, now: Time, datagram: &[u8], arrival: &Arrival, watcher: &mut dyn Watcher) {
         let Some((kind, connection)) = peek(datagram) else { return };
         if kind == FrameType::Hello {
-            self.answer_hello(now, datagram, arrival, watcher);
+            // Whoever has a transfer here asks whether it is forgotten: it is not.
+            if !self.transfers.iter().any(|one| one.peer == arrival.from && !one.is_over()) {
+                self.answer_hello(now, datagram, arrival, watcher);
+            }
             return;
         }
         let known = self
@@ -411,7 +416,9 @@ impl Server<'_> {
             return;
         }
         for transfer in &mut self.transfers {
-            if now.saturating_since(transfer.receiver.last_heard()) > SILENT_HOLDER {
+            let receiver = &transfer.receiver;
+            let silence = now.saturating_since(receiver.last_heard());
+            if silence > SILENT_HOLDER || receiver.is_refused() {
                 transfer.receiver.cancel(CloseCode::Timeout);
             }
         }

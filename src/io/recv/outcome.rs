@@ -50,9 +50,10 @@ impl RecvError {
             RecvError::Source => Outcome::RemoteFile,
             RecvError::Integrity => Outcome::Integrity,
             RecvError::Ended(error) => match error {
-                proto::Error::Silence { .. } | proto::Error::NoAnswer { .. } => {
-                    Outcome::Unreachable
-                }
+                proto::Error::Silence { .. }
+                | proto::Error::Cancelled { code: CloseCode::Timeout }
+                | proto::Error::NoAnswer { .. }
+                | proto::Error::Forgotten => Outcome::Unreachable,
                 proto::Error::ClosedByPeer { code: CloseCode::Cancelled, .. } => {
                     Outcome::Unreachable
                 }
@@ -80,6 +81,7 @@ pub fn report_of(
     report.files = tally.committed;
     report.directories = tally.directories_committed;
     report.bytes = tally.committed_bytes;
+    report.resumed_bytes = stats.body_bytes_kept;
     report.already_there = tally.present;
     report.kept = tally.kept;
     (report.failed, report.failed_total) = tally.failed.take();
@@ -129,6 +131,7 @@ fn fill_packets(report: &mut Report, stats: &ReceiverStats, headers: u64) {
     let payload = (stats.datagram_bytes_max.saturating_sub(limits::DATA_HEADER_BYTES)).max(1);
     let again = stats.body_bytes_received.saturating_sub(stats.body_bytes_new);
     report.packets.sent = Some(stats.packets_numbered);
+    report.packets.body_bytes = Some(stats.body_bytes_received);
     report.packets.lost = Some(lost);
     report.packets.resent = Some(lost + again.div_ceil(payload as u64));
     report.overhead.header_bytes = Some(

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use super::incoming::{Incoming, Partial};
 use super::job::{Action, Done, Job};
 use super::patience::Patience;
 use crate::io::confine::{FileError, Root};
 use crate::io::digest::BlockHasher;
-use crate::io::existing::{Landing, OnExisting, Verdict};
+use crate::io::existing::{OnExisting, Verdict};
 use crate::io::files::TempFile;
+use crate::io::journal::{Kept, Subject};
 use crate::io::metadata::{Identity, ModePolicy, Timestamp};
 use crate::io::name::{Escaped, Links, RelativePath};
 use crate::io::tree::{Directories, Made, is_directory, make_link};
@@ -24,9 +26,6 @@ const READ_BACK_BYTES: usize = 128 << 10;
 
 /// Pieces in one write call at most (UIO_MAXIOV of Linux).
 const PIECES_MAX: usize = 1_024;
-
-/// Blocks of one file that are digested while they are written; of others the rest is read back.
-const PARTIAL_MAX: usize = 16;
 
 /// How entries are stored.
 #[derive(Clone, Debug)]
@@ -47,29 +46,6 @@ pub struct SinkOptions {
     pub digest: DigestAlgorithm,
     /// Nothing is to be stored.
     pub dry_run: bool,
-}
-
-/// A file that is being received.
-#[derive(Debug)]
-struct Incoming {
-    path: RelativePath,
-    mode: u32,
-    modified: Timestamp,
-    size: u64,
-    landing: Landing,
-    identity: u64,
-    holes: Vec<(u64, u64)>,
-    /// Made with the first byte or at commit.
-    file: Option<TempFile>,
-    /// Blocks digested as far as they were written in order: block -> how far.
-    partial: BTreeMap<u32, Partial>,
-}
-
-#[derive(Debug)]
-struct Partial {
-    hasher: BlockHasher,
-    /// Offset in the file of the next byte to digest.
-    next: u64,
 }
 
 /// See the module's description.
@@ -107,7 +83,7 @@ impl Sink {
                 }
                 Action::Commit { entry } => self.commit(*entry, done),
                 Action::Abandon { entry, code, reason } => {
-                    self.files.remove(entry);
+                    self.abandon(*entry, *reason);
                     done.push(Done::Failed(*entry, *code, abandon_text(*code, *reason).into()));
                 }
                 Action::Finish => {
@@ -137,7 +113,7 @@ impl Sink {
         let outcome = match entry.kind {
             EntryKind::Directory => self.take_directory(entry, &path, modified),
             EntryKind::Symlink => self.take_link(entry, &path, modified, done),
-            EntryKind::File => self.take_file(entry, &path, modified),
+            EntryKind::File => self.take_file(entry, &path, modified, done),
         };
         match outcome {
             Ok(Some(outcome)) => done.push(outcome),
@@ -193,9 +169,14 @@ impl Sink {
         entry: &ReceivedEntry,
         path: &RelativePath,
         modified: Timestamp,
+        done: &mut Vec<Done>,
     ) -> Result<Option<Done>, FileError> {
         let SinkOptions { root, existing, dry_run, .. } = &self.options;
-        let landing = match existing.judge_file(root, path, entry.size, modified)? {
+        let verdict = existing.judge_file(root, path, entry.size, modified)?;
+        if !matches!(verdict, Verdict::Store(_)) && entry.size > limits::BLOCK_BYTES && !dry_run {
+            TempFile::remove_leftover(root, path);
+        }
+        let landing = match verdict {
             Verdict::Present => return Ok(Some(Done::Present(entry.entry))),
             Verdict::Keep => return Ok(Some(Done::Kept(entry.entry))),
             Verdict::Store(_) if *dry_run => return Ok(Some(Done::Committed(entry.entry))),
@@ -209,17 +190,19 @@ impl Sink {
             changed: Timestamp::new(entry.identity.ctime_seconds, entry.identity.ctime_nanos)
                 .unwrap_or_default(),
         };
-        let incoming = Incoming {
+        let mut incoming = Incoming {
             path: path.clone(),
             mode: self.options.modes.apply(u32::from(entry.mode)),
             modified,
             size: entry.size,
             landing,
-            identity: identity.hash64(),
+            subject: Subject { source: identity, digest: self.options.digest },
             holes: Vec::new(),
             file: None,
+            kept: Kept::default(),
             partial: BTreeMap::new(),
         };
+        incoming.resume(&self.options, entry.entry, done)?;
         self.files.insert(entry.entry, incoming);
         Ok(None)
     }
@@ -233,7 +216,17 @@ impl Sink {
         incoming.holes.push((offset, bytes));
     }
 
-    /// Gives a file up after an error of ours.
+    /// Gives a file up for the sender's reasons. One that cannot be read now may be read later.
+    fn abandon(&mut self, entry: u32, reason: Option<VoidReason>) {
+        let file = self.files.remove(&entry).and_then(|incoming| incoming.file);
+        if let Some(file) = file
+            && reason != Some(VoidReason::Unreadable)
+        {
+            file.abandon();
+        }
+    }
+
+    /// Gives a file up after an error of ours. What is verified of it is kept for another run.
     fn fail(&mut self, entry: u32, error: &FileError, done: &mut Vec<Done>) {
         if self.files.remove(&entry).is_some() {
             done.push(Done::Failed(entry, refuse_code(error), text(error)));
@@ -255,6 +248,12 @@ impl Sink {
         let slice_of = |&(start, length): &(u32, u32)| {
             bytes.get(start as usize..start as usize + length as usize).unwrap_or_default()
         };
+        if incoming
+            .kept
+            .has_any(offset..offset + pieces.iter().map(|one| u64::from(one.1)).sum::<u64>())
+        {
+            return self.write_around_kept(entry, offset, job, pieces, done);
+        }
         let mut at = offset;
         for group in pieces.chunks(PIECES_MAX) {
             let mut slices: Vec<IoSlice<'_>> =
@@ -273,6 +272,29 @@ impl Sink {
         done.push(Done::Written(at - offset));
     }
 
+    /// The same where bytes were under way already when the sender heard what is kept.
+    fn write_around_kept(
+        &mut self,
+        entry: u32,
+        mut offset: u64,
+        job: &Job,
+        pieces: &[(u32, u32)],
+        done: &mut Vec<Done>,
+    ) {
+        for &(mut start, mut length) in pieces {
+            while length > 0 {
+                let room = limits::BLOCK_BYTES - offset % limits::BLOCK_BYTES;
+                let part = length.min(room as u32);
+                let Some(incoming) = self.files.get(&entry) else { return };
+                if !incoming.kept.has_any(offset..offset + u64::from(part)) {
+                    self.write(entry, offset, job, &[(start, part)], done);
+                }
+                (start, length) = (start + part, length - part);
+                offset += u64::from(part);
+            }
+        }
+    }
+
     fn verify(&mut self, entry: u32, block: u32, digest: &Digest, done: &mut Vec<Done>) {
         let Some(incoming) = self.files.get_mut(&entry) else { return };
         if self.options.digest == DigestAlgorithm::None {
@@ -280,6 +302,18 @@ impl Sink {
             return;
         }
         let start = u64::from(block) * limits::BLOCK_BYTES;
+        if incoming.kept.has_any(start..start + 1) {
+            let known = incoming.kept.digests.get(&block);
+            if known.is_none_or(|known| known == digest) {
+                done.push(Done::Verified(entry, block));
+            } else {
+                // Another content under the same identity: nothing that is kept can be trusted.
+                self.abandon(entry, None);
+                let (code, text) = (RefuseCode::Changed, "its source changed unseen".into());
+                done.push(Done::Failed(entry, code, text));
+            }
+            return;
+        }
         let end = (start + limits::BLOCK_BYTES).min(incoming.size);
         let mut partial = incoming.partial.remove(&block).unwrap_or_else(|| Partial {
             hasher: BlockHasher::new(self.options.digest, u64::from(block), incoming.size),
@@ -302,10 +336,14 @@ impl Sink {
         if reread > 0 {
             done.push(Done::Reread(reread));
         }
-        done.push(match partial.hasher.finish() == *digest {
-            true => Done::Verified(entry, block),
-            false => Done::Differs(entry, block),
-        });
+        if partial.hasher.finish() != *digest {
+            done.push(Done::Differs(entry, block));
+            return;
+        }
+        if let Some(file) = &mut incoming.file {
+            file.on_verified(block, digest);
+        }
+        done.push(Done::Verified(entry, block));
     }
 
     fn commit(&mut self, entry: u32, done: &mut Vec<Done>) {
@@ -335,51 +373,6 @@ impl Sink {
             Err(error) => Done::Failed(entry, refuse_code(&error), text(&error)),
         };
         done.push(outcome);
-    }
-}
-
-impl Incoming {
-    /// The file, made if this is the first time it is needed.
-    fn opened(&mut self, options: &SinkOptions) -> Result<&TempFile, FileError> {
-        if self.file.is_none() {
-            let created =
-                options.patience.while_busy(std::thread::sleep, || self.create(options))?;
-            self.file = Some(created);
-        }
-        match &self.file {
-            Some(file) => Ok(file),
-            None => Err(FileError::Exists { path: options.root.shown(&self.path) }),
-        }
-    }
-
-    fn create(&self, options: &SinkOptions) -> Result<TempFile, FileError> {
-        let has_holes = !self.holes.is_empty();
-        TempFile::create(&options.root, &self.path, self.identity, self.size, has_holes)
-    }
-
-    /// Digests bytes as they are written, where they continue what is digested.
-    fn digest(&mut self, algorithm: DigestAlgorithm, mut at: u64, mut bytes: &[u8]) {
-        if algorithm == DigestAlgorithm::None {
-            return;
-        }
-        while !bytes.is_empty() {
-            let block = at / limits::BLOCK_BYTES;
-            let room = limits::BLOCK_BYTES - at % limits::BLOCK_BYTES;
-            let (now, later) = bytes.split_at(bytes.len().min(room as usize));
-            let key = block as u32;
-            if at.is_multiple_of(limits::BLOCK_BYTES) && self.partial.len() < PARTIAL_MAX {
-                let hasher = BlockHasher::new(algorithm, block, self.size);
-                self.partial.insert(key, Partial { hasher, next: at });
-            }
-            if let Some(partial) = self.partial.get_mut(&key)
-                && partial.next == at
-            {
-                partial.hasher.update(now);
-                partial.next += now.len() as u64;
-            }
-            at += now.len() as u64;
-            bytes = later;
-        }
     }
 }
 

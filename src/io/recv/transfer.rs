@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::job::{Action, Done, Job};
+use super::job::{Action, Done, Job, cut};
 use super::sink::{Sink, SinkOptions};
 use super::writer::{Died, Writer};
 use crate::io::batch::SendOutcome;
@@ -383,7 +383,11 @@ impl Transfer {
             }
             Done::Note(path, text) => self.tally.notes.push(path, text.as_str()),
             Done::Reread(bytes) => self.tally.reread += bytes,
-            Done::Written(_) | Done::Verified(..) | Done::Differs(..) | Done::Finished => {}
+            Done::Have(..)
+            | Done::Written(_)
+            | Done::Verified(..)
+            | Done::Differs(..)
+            | Done::Finished => {}
         }
     }
 
@@ -471,8 +475,8 @@ impl Transfer {
     }
 
     /// For a transfer that is over: whether its writing thread has cleaned up, or was given time
-    /// enough for it. What is still queued is not done any more, what is unfinished leaves no
-    /// trace.
+    /// enough for it. What is still queued is not done any more; what is verified of unfinished
+    /// files is kept, the rest removed.
     pub fn has_closed(&mut self, now: Time) -> bool {
         if self.closing_until.is_none() {
             self.writer.abandon();
@@ -489,44 +493,5 @@ impl Transfer {
     /// The machine's counters.
     pub fn stats(&self) -> ReceiverStats {
         self.receiver.stats()
-    }
-}
-
-/// The pieces of `payloads` (each `payload_bytes` long but the last) that hold `bytes` from
-/// `offset` on, counted over all of them.
-fn cut(
-    payloads: &[(u32, u32)],
-    payload_bytes: u64,
-    offset: u64,
-    bytes: u64,
-    pieces: &mut Vec<(u32, u32)>,
-) {
-    let first = (offset / payload_bytes) as usize;
-    let mut skip = offset % payload_bytes;
-    let mut left = bytes;
-    for &(start, length) in payloads.iter().skip(first) {
-        if left == 0 {
-            break;
-        }
-        let take = (u64::from(length) - skip).min(left);
-        pieces.push((start + skip as u32, take as u32));
-        left -= take;
-        skip = 0;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_is_cut_out_of_the_payloads_it_spans() {
-        let payloads = [(20, 10), (50, 10), (80, 4)];
-        let mut pieces = Vec::new();
-        cut(&payloads, 10, 7, 15, &mut pieces);
-        assert_eq!(pieces, [(27, 3), (50, 10), (80, 2)]);
-        pieces.clear();
-        cut(&payloads, 10, 10, 10, &mut pieces);
-        assert_eq!(pieces, [(50, 10)]);
     }
 }

@@ -12,6 +12,7 @@ mod transfer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::batch::Offload;
 use super::report::{Counters, Operation, Report};
@@ -21,6 +22,10 @@ use super::stop::Stop;
 use crate::proto::{self, SenderConfig};
 
 pub use self::outcome::SendError;
+
+/// Transfers begun anew, one after the other, of which nothing was written: a receiver that answers
+/// and then takes nothing is no better than one that is silent.
+const VAIN_MAX: u32 = 3;
 
 /// What to send, where to, and how.
 #[derive(Debug)]
@@ -40,11 +45,40 @@ pub struct SendRequest {
 /// What `-n` lists: an entry's path and what would become of it.
 pub type Listing<'a> = &'a mut dyn FnMut(&[u8], &str);
 
+/// Told when the receiver was restarted and all is announced to it anew.
+pub type Notice<'a> = &'a mut dyn FnMut();
+
 /// Sends everything. The report is filled in as far as the run got, whatever the result.
 ///
 /// # Errors
 /// Why not everything is committed.
 pub fn send(
+    request: &SendRequest,
+    counters: &Counters,
+    stop: &Stop<'_>,
+    listing: Listing<'_>,
+    begins_anew: Notice<'_>,
+) -> (Report, Result<(), SendError>) {
+    let (mut report, mut result) = send_once(request, counters, stop, &mut *listing);
+    let mut vain = 0;
+    while was_forgotten(&result) && vain < VAIN_MAX && !stop.is_asked() {
+        vain = if counters.bytes_written.load(Ordering::Relaxed) > 0 { 0 } else { vain + 1 };
+        begins_anew();
+        counters.reset();
+        let (next, next_result) = send_once(request, counters, stop, &mut *listing);
+        report = next.continuing(report);
+        result = next_result;
+    }
+    (report, result)
+}
+
+/// Whether the receiver would take the same transfer once more.
+fn was_forgotten(result: &Result<(), SendError>) -> bool {
+    matches!(result, Err(SendError::Ended(proto::Error::Forgotten)))
+}
+
+/// One transfer, to the first address that answers.
+fn send_once(
     request: &SendRequest,
     counters: &Counters,
     stop: &Stop<'_>,

@@ -66,6 +66,8 @@ pub struct Ending {
     files: Ended,
     directories: Ended,
     committed_bytes: u64,
+    /// Bytes that an interrupted transfer has left at the receiver.
+    pub resumed_bytes: u64,
     started: Option<Time>,
     ended: Option<Time>,
     error: Option<proto::Error>,
@@ -177,6 +179,7 @@ impl Ending {
         report.files = self.files.committed;
         report.directories = self.directories.committed;
         report.bytes = self.committed_bytes;
+        report.resumed_bytes = self.resumed_bytes;
         report.already_there = self.files.present;
         report.kept = self.files.kept;
         (report.failed, report.failed_total) = self.failed.take();
@@ -191,6 +194,7 @@ impl Ending {
         report.packets.resent = Some(stats.packets_resent);
         report.packets.lost = Some(stats.packets_lost);
         report.packets.spurious = Some(stats.packets_spurious);
+        report.packets.body_bytes = Some(stats.body_bytes_sent);
         report.acks = stats.acks;
         report.rtt_us = u64::try_from(stats.smoothed_rtt.as_micros()).ok();
         report.mtu = u32::try_from(stats.datagram_bytes as u64 + headers).ok();
@@ -258,9 +262,9 @@ impl SendError {
             SendError::Refused => report::Outcome::RemoteFile,
             SendError::Integrity => report::Outcome::Integrity,
             SendError::Ended(error) => match error {
-                proto::Error::NoAnswer { .. } | proto::Error::Silence { .. } => {
-                    report::Outcome::Unreachable
-                }
+                proto::Error::NoAnswer { .. }
+                | proto::Error::Silence { .. }
+                | proto::Error::Forgotten => report::Outcome::Unreachable,
                 proto::Error::ClosedByPeer { code, .. } => match code {
                     CloseCode::Forbidden | CloseCode::Mode => report::Outcome::NotAllowed,
                     CloseCode::Disk => report::Outcome::RemoteFile,

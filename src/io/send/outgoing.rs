@@ -28,6 +28,16 @@ impl Outgoing {
         matches!(self.source.kind, EntryKind::File { .. })
     }
 
+    /// Bytes of data in these blocks.
+    pub fn data_bytes(&self, first_block: u32, blocks: u32) -> u64 {
+        let size = self.body.end - self.body.start;
+        let start = u64::from(first_block) * limits::BLOCK_BYTES;
+        let end = size.min(start + u64::from(blocks) * limits::BLOCK_BYTES);
+        let holes =
+            self.holes.iter().map(|hole| hole.end.min(end).saturating_sub(hole.start.max(start)));
+        end.saturating_sub(start).saturating_sub(holes.sum())
+    }
+
     /// Whether there is no byte of it to be read: it is empty, or one hole.
     fn is_without_data(&self) -> bool {
         let holes: u64 = self.holes.iter().map(|hole| hole.end - hole.start).sum();
@@ -214,18 +224,15 @@ impl Digester {
         if !begun {
             self.begin(entry, outgoing, done);
         }
-        let block_start = offset.is_multiple_of(limits::BLOCK_BYTES);
         let Some(current) = &mut self.current else { return };
         if current.next != offset {
             // Blocks between are at the receiver already: this file's digest is not known here.
             self.complete = false;
-            if !block_start {
+            current.skip_to(self.algorithm, offset, &outgoing.holes, done);
+            if current.next != offset {
                 self.current = None;
                 return;
             }
-            current.next = offset;
-            current.block =
-                BlockHasher::new(self.algorithm, offset / limits::BLOCK_BYTES, current.file_bytes);
         }
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -264,10 +271,15 @@ impl Digester {
         self.current.is_none() && self.next_entry == entry.saturating_add(1)
     }
 
-    /// A file will not be read (to its end): the list has no digest then.
-    pub fn forget(&mut self, entry: u32) {
+    /// Some blocks of a file will not be read: the list has no digest then.
+    pub fn skips(&mut self) {
         self.complete = false;
         self.waiting.clear();
+    }
+
+    /// A file will not be read (to its end): the list has no digest then.
+    pub fn forget(&mut self, entry: u32) {
+        self.skips();
         if self.current.as_ref().is_some_and(|current| current.entry == entry) {
             self.current = None;
         }
@@ -310,6 +322,25 @@ impl Current {
         }
         self.has_data = false;
         self.block = BlockHasher::new(algorithm, block + 1, self.file_bytes);
+    }
+
+    /// Passes over blocks that are not read, to the block of `offset`, and to `offset` if that
+    /// block begins with a hole.
+    fn skip_to(
+        &mut self,
+        algorithm: DigestAlgorithm,
+        offset: u64,
+        holes: &[Range<u64>],
+        done: &mut Vec<BlockDigest>,
+    ) {
+        let block = offset / limits::BLOCK_BYTES;
+        self.next = block * limits::BLOCK_BYTES;
+        self.block = BlockHasher::new(algorithm, block, self.file_bytes);
+        self.has_data = false;
+        self.is_known = false;
+        if self.next != offset {
+            self.skip_holes(algorithm, holes, done);
+        }
     }
 
     /// Passes over holes that begin where the next byte is.

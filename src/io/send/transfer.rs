@@ -256,6 +256,9 @@ impl Transfer<'_> {
                     }
                     self.settle(entry);
                 }
+                SenderEvent::Have { entry, first_block, blocks } => {
+                    self.on_have(entry, first_block, blocks);
+                }
                 SenderEvent::Again { entry, block, epoch } => self.send_again(entry, block, epoch),
                 SenderEvent::Finished { .. } => self.ending.finished(self.clock.now()),
                 SenderEvent::Closed(error) => self.ending.closed(self.clock.now(), error),
@@ -279,6 +282,16 @@ impl Transfer<'_> {
             self.ending.settled(outgoing, outcome);
         }
         self.settle(entry);
+    }
+
+    /// The receiver has blocks from an interrupted transfer: they are neither read nor sent.
+    fn on_have(&mut self, entry: u32, first_block: u32, blocks: u32) {
+        let Some(outgoing) = self.list.get(entry) else { return };
+        let bytes = outgoing.data_bytes(first_block, blocks);
+        self.ending.resumed_bytes += bytes;
+        let left = |total: u64| Some(total.saturating_sub(bytes));
+        let _ = self.counters.bytes_total.fetch_update(Relaxed, Relaxed, left);
+        self.digester.skips();
     }
 
     fn settle(&mut self, entry: u32) {
@@ -438,15 +451,15 @@ impl Transfer<'_> {
         if done.is_empty() {
             return;
         }
-        let read_to_end = self.digester.has_ended(entry);
-        // Behind the last read and before the last digest: nobody commits a file that changed.
-        if read_to_end && let Err(error) = file.check_unchanged() {
+        // Behind the read and before the digest: nobody commits a file that changed. Of each block,
+        // as any may turn out to be the last one that the receiver needs.
+        if let Err(error) = file.check_unchanged() {
             return self.give_up(entry, &error);
         }
         for (entry, block, digest) in done {
             self.sender.push_digest(entry, block, digest);
         }
-        if read_to_end {
+        if self.digester.has_ended(entry) {
             self.counters_read(entry);
         }
     }

@@ -40,6 +40,18 @@ impl Receiver {
         }
     }
 
+    /// An interrupted transfer has left blocks `[first_block, first_block + blocks)` of a file:
+    /// verified then, and in the file still. The sender is told not to send them.
+    pub fn blocks_kept(&mut self, entry: u32, first_block: u32, blocks: u32) {
+        let range = u64::from(first_block)..u64::from(first_block) + u64::from(blocks);
+        if self.body.keep(entry, range, &mut self.steps) {
+            self.flush_answers();
+            let record = AnswerRecord::Have { entry, first_block, blocks };
+            push_answer(&mut self.answers, &record);
+            self.run_steps();
+        }
+    }
+
     /// An entry will not be stored.
     pub fn entry_refused(&mut self, entry: u32, code: RefuseCode, text: &str) {
         if self.body.settle(entry) {

@@ -37,9 +37,6 @@ use crate::wire::{
 pub use self::credit::first_credit;
 pub use self::reassembly::Place;
 
-/// A sender whose host reports its port closed is waited for this long.
-const REFUSED_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// DATA packets with consecutive numbers and contiguous body ranges, as the shell found them in
 /// a batch.
 #[derive(Clone, Debug)]
@@ -63,7 +60,8 @@ pub struct ReceivedRun {
 pub struct Progress {
     /// Body bytes that are in files.
     pub written: u64,
-    /// Length of the body as far as the manifest is known.
+    /// Length of the body as far as the manifest is known, without what interrupted transfers
+    /// have left of it.
     pub body_bytes: u64,
     /// Entries whose outcome is decided.
     pub settled: u32,
@@ -505,6 +503,11 @@ impl Receiver {
         matches!(self.state, State::Lingering { .. })
     }
 
+    /// Whether the sender's host reports its port closed, and nothing was heard since.
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+
     /// When something of the sender was heard last.
     pub fn last_heard(&self) -> Time {
         self.last_heard
@@ -514,7 +517,7 @@ impl Receiver {
     pub fn progress(&self) -> Progress {
         Progress {
             written: self.stats.written,
-            body_bytes: self.body.body_end(),
+            body_bytes: self.body.body_end() - self.body.kept_bytes(),
             settled: self.body.entries() - self.body.unsettled(),
             entries: self.body.entries(),
             is_final: self.end.is_some(),
@@ -529,6 +532,7 @@ impl Receiver {
             held_by_socket,
             held_by_disk,
             body_bytes: self.body.body_end(),
+            body_bytes_kept: self.body.kept_bytes(),
             entries: self.body.entries(),
             ..self.stats.clone()
         }
@@ -571,7 +575,7 @@ impl Receiver {
 
     fn silence_deadline(&self) -> Time {
         let patience = match self.refused {
-            true => self.config.timeout.min(REFUSED_TIMEOUT),
+            true => self.config.timeout / 2,
             false => self.config.timeout,
         };
         (self.last_heard + patience).max(self.judge_from)

@@ -55,6 +55,8 @@ struct Slot {
     epochs: BTreeMap<u32, u8>,
     /// Ranges without data.
     holes: RangeSet,
+    /// Ranges that an interrupted transfer has left.
+    kept: RangeSet,
 }
 
 /// All entries that are not settled, and the stored ranges of the body.
@@ -66,6 +68,8 @@ pub struct Reassembly {
     waiting_digests: usize,
     /// Holes in all slots.
     holes: usize,
+    /// Data of the blocks that interrupted transfers have left, of settled entries, too.
+    kept_bytes: u64,
 }
 
 /// Number of blocks of a file with this body.
@@ -105,10 +109,16 @@ impl Reassembly {
         self.slots.body_end()
     }
 
+    /// Data of the blocks that interrupted transfers have left.
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
+    }
+
     /// Bytes of memory held, roughly.
     pub fn memory_bytes(&self) -> usize {
         let of_slot = |slot: &Slot| {
-            let sets = [&slot.verified, &slot.comparing, &slot.holes].map(RangeSet::memory_bytes);
+            let sets = [&slot.verified, &slot.comparing, &slot.holes, &slot.kept];
+            let sets = sets.map(RangeSet::memory_bytes);
             sets.iter().sum::<usize>() + slot.epochs.len() * 16
         };
         self.slots.memory_bytes()
@@ -142,6 +152,8 @@ impl Reassembly {
         }
         slot.holes.insert(offset..end);
         self.holes += 1;
+        let kept = slot.kept.covered_parts(&(offset..end));
+        self.kept_bytes -= kept.map(|part| part.end - part.start).sum::<u64>();
         // Blocks within the hole need nothing else. The last block may be short.
         let first = offset.div_ceil(limits::BLOCK_BYTES);
         let is_to_end = end == body.end - body.start;
@@ -235,6 +247,33 @@ impl Reassembly {
             slot.comparing.insert(u64::from(block)..u64::from(block) + 1);
             steps.push(Step::Verify { entry, block, digest });
         }
+    }
+
+    /// An interrupted transfer has left these blocks. False if there are no such blocks, or
+    /// nothing of the entry is wanted any more.
+    pub fn keep(&mut self, entry: u32, kept: Range<u64>, steps: &mut Vec<Step>) -> bool {
+        let Some(body) = self.slots.body(entry) else { return false };
+        let Some(slot) = self.slots.get_mut(entry) else { return false };
+        if slot.closing || kept.is_empty() || kept.end > blocks(&body) {
+            return false;
+        }
+        let bytes = block_range(&body, kept.start).start..block_range(&body, kept.end - 1).end;
+        let in_file = bytes.start - body.start..bytes.end - body.start;
+        for part in slot.kept.gaps(in_file.clone()) {
+            let in_holes = slot.holes.covered_parts(&part).map(|hole| hole.end - hole.start);
+            self.kept_bytes += part.end - part.start - in_holes.sum::<u64>();
+        }
+        slot.kept.insert(in_file);
+        // Those that the shell compares already are verified by that.
+        for part in slot.comparing.gaps(kept.clone()) {
+            slot.verified.insert(part);
+        }
+        let before = slot.digests.len();
+        slot.digests.retain(|block, _| !kept.contains(&u64::from(*block)));
+        self.waiting_digests -= before - slot.digests.len();
+        self.stored.insert(bytes);
+        self.check_complete(entry, steps);
+        true
     }
 
     /// A block was compared and is as announced.
@@ -362,6 +401,38 @@ mod tests {
         assert!(body.settle(0));
         assert!(!body.settle(0));
         assert_eq!(body.unsettled(), 0);
+    }
+
+    #[test]
+    fn blocks_that_were_kept_are_not_wanted_and_complete_the_file() {
+        let mut body = Reassembly::default();
+        body.push_entry(10);
+        body.push_entry(4 * BLOCK + 5);
+        let mut steps = Vec::new();
+        // A block arrived, and is compared, before the shell knew that it had it.
+        store(&mut body, 10..10 + BLOCK);
+        body.push_digest(1, 0, 0, digest(), &mut steps);
+        assert_eq!(steps.len(), 1);
+        assert!(body.keep(1, 0..2, &mut steps) && body.keep(1, 3..5, &mut steps));
+        assert!(!body.keep(1, 4..6, &mut steps), "there are 5 blocks");
+        assert!(!body.keep(2, 0..1, &mut steps), "there are 2 entries");
+        assert_eq!(body.kept_bytes(), 3 * BLOCK + 5);
+        assert!(body.push_hole(BLOCK + 5, BLOCK, &mut steps));
+        assert_eq!(body.kept_bytes(), 2 * BLOCK + 10);
+        let (places, _) = store(&mut body, 10..10 + 4 * BLOCK + 5);
+        let ranges = places.iter().map(|place| (place.file_offset, place.bytes));
+        assert_eq!(ranges.collect::<Vec<_>>(), [(2 * BLOCK + 5, BLOCK - 5)]);
+        steps.clear();
+        body.push_digest(1, 1, 0, digest(), &mut steps);
+        assert_eq!(steps, [], "a digest of what is there is not needed");
+        body.push_digest(1, 2, 0, digest(), &mut steps);
+        assert_eq!(steps, [Step::Verify { entry: 1, block: 2, digest: digest() }]);
+        steps.clear();
+        body.on_verified(1, 2, &mut steps);
+        assert_eq!(steps, []);
+        body.on_verified(1, 0, &mut steps);
+        assert_eq!(steps, [Step::Commit { entry: 1 }]);
+        assert!(!body.keep(1, 0..1, &mut steps), "it is complete");
     }
 
     #[test]

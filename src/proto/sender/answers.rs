@@ -34,8 +34,9 @@ impl Sender {
         match *record {
             AnswerRecord::Have { entry, first_block, blocks } => {
                 if !self.body.have(entry, first_block, blocks) {
-                    self.fail_protocol("unknown blocks were said to be there");
+                    return self.fail_protocol("unknown blocks were said to be there");
                 }
+                self.events.push_back(SenderEvent::Have { entry, first_block, blocks });
             }
             AnswerRecord::Present { first_entry, entries } => {
                 self.settled.present = self.settled.present.saturating_add(entries);

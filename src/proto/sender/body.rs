@@ -26,9 +26,10 @@ pub struct BodyQueue {
     lost: RangeSet,
     /// What the tail lost and was sent again: it is sent once more.
     repeats: RangeSet,
-    /// What was sent twice in this way, and what of it has arrived: the loss of the other copy
-    /// is none.
+    /// What was sent twice in this way.
     repeated: RangeSet,
+    /// What of that has arrived, so that the loss of the other copy is none; and what the
+    /// receiver had from the start.
     arrived: RangeSet,
     /// Entry and block -> epoch, of the blocks that the receiver asked for again.
     epochs: BTreeMap<(u32, u32), u8>,
@@ -138,6 +139,8 @@ impl BodyQueue {
         let range = start..body.start + (end * limits::BLOCK_BYTES).min(bytes);
         self.unsent.remove(&range);
         self.forget_lost(&range);
+        // What of it is under way and gets lost is not sent again.
+        self.arrived.insert(range);
         true
     }
 
@@ -327,6 +330,22 @@ mod tests {
         assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), Some((2 * BLOCK..3 * BLOCK + 7, true)));
         assert_eq!(queue.block_range(0, 3), Some(3 * BLOCK..3 * BLOCK + 7));
         assert_eq!(queue.block_range(0, 4), None);
+    }
+
+    //= proto.md#resume
+    //= type=test
+    //# The sender MUST NOT send what HAVE names,
+    #[test]
+    fn what_the_receiver_has_is_not_sent_again_when_it_is_lost_but_when_it_is_asked_for() {
+        let mut queue = queue(&[3 * BLOCK]);
+        assert_eq!(queue.next_chunk(BLOCK + 5, u64::MAX, 0), Some((0..BLOCK + 5, true)));
+        assert!(queue.have(0, 0, 2));
+        queue.on_lost(0..BLOCK + 5);
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), Some((2 * BLOCK..3 * BLOCK, true)));
+        assert!(queue.ask_again(0, 1, 1));
+        queue.resend_block(0, 1, PacketNumber(9));
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), Some((BLOCK..2 * BLOCK, false)));
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), None);
     }
 
     //= proto.md#answer-records

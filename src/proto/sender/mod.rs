@@ -1,7 +1,7 @@
 //! The sending machine: what to send next, and when.
 //!
 //! In order of priority ([`Sender::poll_transmit`]):
-//! 1. CLOSE; HELLO until WELCOME; START until the receiver is heard
+//! 1. CLOSE; HELLO until WELCOME, and when the receiver is silent; START until it is heard
 //! 2. PROBE that acknowledges answers or tells a changed RTT
 //! 3. up to two packets after a probe timeout: exempt from window and credit
 //! 4. PROBE that tests a larger datagram
@@ -9,10 +9,12 @@
 //!
 //! The parts: `body` (what waits), `in_flight` (what is under way), `loss_count`, `rtt`, `pacer`,
 //! `flow_control`, `path_mtu`, `congestion`; `acks` takes ACKs in and finds losses, `answers` reads
-//! the receiver's records, `transmit` makes packets.
+//! the receiver's records, `asking` looks for a receiver that was restarted, `transmit` makes
+//! packets.
 
 mod acks;
 mod answers;
+mod asking;
 mod body;
 pub mod congestion;
 mod flow_control;
@@ -27,8 +29,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 
+use self::asking::{Asked, answers, new_greeting};
 use self::body::BodyQueue;
 use self::congestion::Controller;
 use self::flow_control::FlowControl;
@@ -45,7 +48,7 @@ use super::stream::{ReceiveStream, SendStream};
 use super::time::Time;
 use super::transcript::Transcript;
 use crate::wire::{
-    CloseCode, Digest, DigestAlgorithm, DigestRecord, Entry, Frame, Greeting, ManifestRecord, Mode,
+    CloseCode, Digest, DigestAlgorithm, DigestRecord, Entry, Frame, Greeting, ManifestRecord,
     Opener, PacketNumber, Sealer, VoidReason, Welcome, limits,
 };
 
@@ -56,9 +59,6 @@ const HELLO_TIMES_MS: [u64; 5] = [0, 20, 60, 140, 300];
 
 /// A receiver whose host reports the port closed is waited for this long.
 const REFUSED_WAIT: Duration = Duration::from_secs(2);
-
-/// ... and one that was heard before this long.
-const REFUSED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Something is sent at least this often (proto.md, "End").
 const KEEPALIVE: Duration = Duration::from_secs(1);
@@ -99,6 +99,8 @@ pub struct Sender {
     random: StdRng,
     state: State,
     greeting: Greeting,
+    /// What a receiver that fell silent was asked with last.
+    asked: Option<Asked>,
     sealer: Sealer,
     /// One more than the largest number of the receiver's packets.
     expected: PacketNumber,
@@ -183,19 +185,7 @@ impl Sender {
     /// A sender that starts now. `seed` must be unpredictable: ids and seeds come from it.
     pub fn new(now: Time, config: SenderConfig, seed: [u8; 32]) -> Sender {
         let mut random = StdRng::from_seed(seed);
-        let mut nonce = [0; 16];
-        random.fill_bytes(&mut nonce);
-        let greeting = Greeting {
-            version_max: 1,
-            version_min: 1,
-            mode: Mode::Open,
-            digest: config.digest,
-            dry_run: config.dry_run,
-            connection: random.random_range(1..=u32::MAX),
-            seed: random.random(),
-            nonce,
-            key_share: [0; 32],
-        };
+        let greeting = new_greeting(&mut random, &config);
         let first = PacketNumber(config.first_number);
         let window = limits::STREAM_WINDOW_BYTES;
         Sender {
@@ -205,6 +195,7 @@ impl Sender {
             random,
             state: State::Hello { sent: 0, next: now, since: now, refused_since: None },
             greeting,
+            asked: None,
             sealer: Sealer { connection: 0, seed: 0 },
             expected: PacketNumber(0),
             start_due: 2,
@@ -258,8 +249,7 @@ impl Sender {
             expected: self.expected,
         };
         let Ok(packet) = opener.open(datagram) else {
-            self.stats.invalid += 1;
-            return;
+            return self.on_answer_to_asking(datagram);
         };
         match (&self.state, packet.frame) {
             (State::Hello { .. }, Frame::Welcome(welcome)) => self.on_welcome(now, &welcome),
@@ -272,6 +262,7 @@ impl Sender {
                 self.last_heard = now;
                 self.refused = false;
                 self.confirmed = true;
+                self.asked = None;
                 self.stats.packets_received += 1;
                 self.stats.datagram_bytes_received += datagram.len() as u64;
                 match frame {
@@ -285,11 +276,7 @@ impl Sender {
     }
 
     fn on_welcome(&mut self, now: Time, welcome: &Welcome) {
-        let ours = welcome.version == 1
-            && welcome.nonce == self.greeting.nonce
-            && welcome.mode == self.greeting.mode
-            && welcome.digest == self.greeting.digest;
-        if !ours {
+        if !answers(welcome, &self.greeting) {
             self.stats.invalid += 1;
             return;
         }
@@ -559,7 +546,7 @@ impl Sender {
 
     fn silence_deadline(&self) -> Time {
         let patience = match self.refused {
-            true => self.config.timeout.min(REFUSED_TIMEOUT),
+            true => self.config.timeout / 2,
             false => self.config.timeout,
         };
         (self.last_heard + patience).max(self.judge_from)
@@ -624,6 +611,7 @@ impl Sender {
             State::Open => {
                 let mut at = self.silence_deadline();
                 at = self.pto_deadline().map_or(at, |deadline| at.min(deadline));
+                at = self.ask_deadline().map_or(at, |deadline| at.min(deadline));
                 at = self.loss_deadline.map_or(at, |deadline| at.min(deadline));
                 if self.has_content()
                     && !self.held_by_credit()
@@ -672,7 +660,7 @@ mod tests {
         let mut sender = Sender::new(Time::ZERO, SenderConfig::default(), [7; 32]);
         let welcome = Welcome {
             version: 1,
-            mode: Mode::Open,
+            mode: sender.greeting.mode,
             digest: sender.greeting.digest,
             nonce: sender.greeting.nonce,
             connection: 1,

@@ -90,6 +90,9 @@ impl Sender {
     }
 
     fn transmit_open(&mut self, now: Time) -> Option<Transmit> {
+        if self.ask_deadline().is_some_and(|deadline| deadline <= now) {
+            return Some(self.transmit_asking(now));
+        }
         if self.start_due > 0 {
             self.start_due -= 1;
             let srtt_us = micros(self.rtt.smoothed());

@@ -23,6 +23,7 @@ const PACKETS: &[(&str, Form)] = &[
     ("resent", Form::CountOrNull),
     ("lost", Form::CountOrNull),
     ("spurious", Form::CountOrNull),
+    ("body_bytes", Form::CountOrNull),
 ];
 
 const OVERHEAD: &[(&str, Form)] =
@@ -40,6 +41,7 @@ const REPORT: &[(&str, Form)] = &[
     ("files", Form::Count),
     ("directories", Form::Count),
     ("bytes", Form::Count),
+    ("resumed_bytes", Form::Count),
     ("seconds", Form::Seconds),
     ("bytes_per_second", Form::Count),
     ("packets", Form::Object(PACKETS)),

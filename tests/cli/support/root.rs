@@ -36,7 +36,8 @@ pub fn is_root_with(programs: &[&str]) -> bool {
     true
 }
 
-fn is_installed(program: &str) -> bool {
+/// Whether a program can be found.
+pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(program).exists())
 }
