@@ -22,6 +22,8 @@ mod ends;
 mod existing;
 // Interrupted transfers that go on where they were cut.
 mod resume;
+// SIGKILL at each system call.
+mod kills;
 // What is refused, left alone or left out.
 mod refusals;
 
