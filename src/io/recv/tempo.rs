@@ -9,18 +9,18 @@ use std::time::Duration;
 use crate::proto::Time;
 use crate::wire::limits;
 
-/// Below this rate a wake-up for each datagram costs less than dozing.
-const DATAGRAMS_PER_SECOND_MIN: u64 = 20_000;
+/// Below this rate a doze would find no more than one datagram: being woken costs less.
+const DATAGRAMS_PER_SECOND_MIN: u64 = 4_000;
 
 /// Datagrams that a look at the sockets should find. More would delay ACKs for no gain.
 const DATAGRAMS_PER_LOOK: u64 = 8;
 
 /// The shortest and the longest sleep. Below 30 us the sleep itself costs as much as it saves.
 const DOZE_MIN: Duration = Duration::from_micros(30);
-const DOZE_MAX: Duration = Duration::from_micros(100);
+const DOZE_MAX: Duration = Duration::from_micros(500);
 
 /// Span over which the rate is measured.
-const SPAN: Duration = Duration::from_millis(1);
+const SPAN: Duration = Duration::from_millis(2);
 
 /// Counts datagrams.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ mod tests {
 
     fn doze_at(datagrams_per_millisecond: usize) -> Option<Duration> {
         let mut tempo = Tempo::new(Time::ZERO);
-        for _ in 0..datagrams_per_millisecond {
+        for _ in 0..datagrams_per_millisecond * SPAN.as_millis() as usize {
             tempo.on_datagram(1_472);
         }
         tempo.doze(Time::ZERO + SPAN)
@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn a_slow_link_is_waited_for_and_a_fast_one_is_looked_at() {
-        assert_eq!(doze_at(8), None, "100 Mbit/s");
+        assert_eq!(doze_at(2), None, "25 Mbit/s");
+        assert_eq!(doze_at(8), Some(DOZE_MAX), "100 Mbit/s");
         assert_eq!(doze_at(83), Some(Duration::from_nanos(96_385)), "1 Gbit/s");
         assert_eq!(doze_at(830), Some(DOZE_MIN), "10 Gbit/s");
     }
