@@ -95,6 +95,17 @@ pub enum FileError {
     },
 }
 
+impl FileError {
+    /// Whether no descriptor was to be had: that may be otherwise a moment later.
+    pub fn is_shortage(&self) -> bool {
+        let FileError::Io { source, .. } = self else { return false };
+        [Errno::MFILE, Errno::NFILE]
+            .map(Errno::raw_os_error)
+            .map(Some)
+            .contains(&source.raw_os_error())
+    }
+}
+
 /// How directories below the root are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lookup {
@@ -240,6 +251,9 @@ impl Root {
                 outcome = operation(&parent, leaf);
             }
         }
+        if matches!(outcome, Err(Errno::MFILE | Errno::NFILE)) && self.let_go() {
+            outcome = operation(&parent, leaf);
+        }
         outcome.map_err(|errno| io_error(action, self.shown(path), errno))
     }
 
@@ -251,12 +265,21 @@ impl Root {
         if let Some(known) = self.parents().get(path) {
             return Ok(known);
         }
-        let opened = Arc::new(match self.lookup {
-            Lookup::Kernel => open_beneath(&self.directory, path)?,
-            Lookup::Steps => open_in_steps(&self.directory, path)?,
+        let open = || match self.lookup {
+            Lookup::Kernel => open_beneath(&self.directory, path),
+            Lookup::Steps => open_in_steps(&self.directory, path),
+        };
+        let opened = Arc::new(match open() {
+            Err(Errno::MFILE | Errno::NFILE) if self.let_go() => open()?,
+            opened => opened?,
         });
         self.parents().insert(path.to_vec(), Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// Closes the kept directories: descriptors are short. False if there were none.
+    fn let_go(&self) -> bool {
+        self.parents().clear()
     }
 
     fn parents(&self) -> MutexGuard<'_, Recent<Vec<u8>, Arc<OwnedFd>>> {

@@ -41,6 +41,13 @@ impl<K, V: Clone> Recent<K, V> {
         self.entries.push((key, value));
     }
 
+    /// Forgets everything. False if there was nothing.
+    pub fn clear(&mut self) -> bool {
+        let had_any = !self.entries.is_empty();
+        self.entries.clear();
+        had_any
+    }
+
     /// Forgets what `key` stands for.
     pub fn remove<Q>(&mut self, key: &Q)
     where

@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 use std::path::PathBuf;
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -48,6 +49,28 @@ fn a_receiver_serves_32_senders_at_the_same_time() {
     assert_eq!(names(&dir).len(), SENDERS as usize);
     receiver.program.signal(Signal::TERM);
     receiver.program.wait().expect_code(0);
+}
+
+#[test]
+fn a_tree_of_small_files_needs_few_descriptors() {
+    let room = room_for(0);
+    let source = room.path().join("tree");
+    for directory in 0..150 {
+        let directory = source.join(directory.to_string());
+        std::fs::create_dir_all(&directory).unwrap();
+        for file in 0..10 {
+            write_random(&directory.join(file.to_string()), 2_000 + file, file);
+        }
+    }
+    let dir = room.path().join("to");
+    let mut command = Command::new("sh");
+    let listen = "ulimit -n 48; exec \"$0\" recv --once --json --port 0 --dir \"$1\"";
+    command.args(["-c", listen, env!("CARGO_BIN_EXE_ufx")]).arg(&dir);
+    let receiver = Receiver::listening(Program::start(&mut command));
+    let sender = Program::start(&mut receiver.sender(&[&source], &[]));
+    let reports = both_succeed(sender, receiver);
+    assert_eq!(reports.receiver["files"], 1_500);
+    assert!(same_bytes(&source.join("149/9"), &dir.join("tree/149/9")));
 }
 
 #[test]

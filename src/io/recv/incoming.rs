@@ -2,11 +2,13 @@
 //! digested while they are written. What is written when, and what follows, is `sink`'s business.
 
 use std::collections::BTreeMap;
+use std::io::IoSlice;
 use std::thread::sleep;
 
 use super::job::Done;
 use super::sink::SinkOptions;
-use crate::io::confine::FileError;
+use crate::io::confine::{FileError, io_error};
+use crate::io::descriptors::{SPOOLED_BYTES_MAX, Spooled, Ticket};
 use crate::io::digest::BlockHasher;
 use crate::io::existing::Landing;
 use crate::io::files::{Resumed, TempFile};
@@ -30,6 +32,10 @@ pub struct Incoming {
     pub holes: Vec<(u64, u64)>,
     /// Taken up from an interrupted transfer, or made with the first byte or at commit.
     pub file: Option<TempFile>,
+    /// The right to hold it open.
+    pub ticket: Option<Ticket>,
+    /// Where its bytes are until the commit, if it did not get that right.
+    pub spooled: Option<Spooled>,
     /// What the interrupted transfer has left.
     pub kept: Kept,
     /// Blocks digested as far as they were written in order: block -> how far.
@@ -45,10 +51,62 @@ pub struct Partial {
 }
 
 impl Incoming {
+    /// Writes bytes where the file has them until it is complete.
+    pub fn store(
+        &mut self,
+        options: &SinkOptions,
+        slices: &mut [IoSlice<'_>],
+        at: u64,
+    ) -> Result<(), FileError> {
+        if self.file.is_none() && self.spooled.is_none() {
+            self.ticket = options.descriptors.ticket();
+            if self.ticket.is_none() && self.size <= SPOOLED_BYTES_MAX {
+                self.spooled = options.descriptors.spool(self.size);
+            }
+        }
+        match &self.spooled {
+            Some(spooled) => spooled
+                .write_at(slices, at)
+                .map_err(|errno| io_error("write to", options.root.shown(&self.path), errno)),
+            None => self.opened(options)?.write_at(slices, at),
+        }
+    }
+
+    /// Reads bytes back from there.
+    pub fn load(
+        &mut self,
+        options: &SinkOptions,
+        bytes: &mut [u8],
+        at: u64,
+    ) -> Result<(), FileError> {
+        match &self.spooled {
+            Some(spooled) => spooled
+                .read_at(bytes, at)
+                .map_err(|errno| io_error("read back", options.root.shown(&self.path), errno)),
+            None => self.opened(options)?.read_at(bytes, at),
+        }
+    }
+
+    /// Makes sure that the file is there with all its bytes.
+    pub fn complete(&mut self, options: &SinkOptions) -> Result<(), FileError> {
+        let mut bytes = Vec::new();
+        if self.spooled.is_some() {
+            bytes.resize(self.size as usize, 0);
+            self.load(options, &mut bytes, 0)?;
+            self.spooled = None;
+        }
+        self.opened(options)?;
+        if let Some(file) = self.file.as_ref().filter(|_| !bytes.is_empty()) {
+            file.write_at(&mut [IoSlice::new(&bytes)], 0)?;
+            self.holes.iter().for_each(|&(offset, bytes)| file.punch_hole(offset, bytes));
+        }
+        Ok(())
+    }
+
     /// The file, made if this is the first time it is needed.
     pub fn opened(&mut self, options: &SinkOptions) -> Result<&TempFile, FileError> {
         if self.file.is_none() {
-            self.file = Some(options.patience.while_busy(sleep, || self.create(options))?);
+            self.file = Some(options.patience.retry(sleep, || self.create(options))?);
         }
         match &self.file {
             Some(file) => Ok(file),
@@ -69,7 +127,7 @@ impl Incoming {
         done: &mut Vec<Done>,
     ) -> Result<(), FileError> {
         let find = || TempFile::resume(&options.root, &self.path, &self.subject);
-        match options.patience.while_busy(sleep, find)? {
+        match options.patience.retry(sleep, find)? {
             Resumed::Nothing => {}
             Resumed::Changed => {
                 let text = "has changed since the interrupted copy: starting again";

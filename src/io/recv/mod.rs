@@ -36,6 +36,7 @@ use super::batch::ReceiveOutcome;
 use super::buffer::{Arrival, Buffer, BufferPool};
 use super::clock::Clock;
 use super::confine::Root;
+use super::descriptors::Descriptors;
 use super::entropy::unpredictable;
 use super::existing::OnExisting;
 use super::metadata::ModePolicy;
@@ -126,6 +127,7 @@ struct Server<'a> {
     modes: ModePolicy,
     doorbell: Arc<Doorbell>,
     waiting: Arc<Waiting>,
+    descriptors: Arc<Descriptors>,
     transfers: Vec<Transfer>,
     counters: &'a Counters,
     tempo: Tempo,
@@ -147,7 +149,7 @@ pub fn receive(
         Some(address) => Socket::listen(address, &request.socket)?,
         None => Socket::listen_everywhere(request.port, &request.socket)?,
     };
-    super::descriptors::raise_limit();
+    let descriptors = Arc::new(Descriptors::of_process(request.root.as_directory()));
     // Without it every doze would last 50 us longer: slower, not wrong.
     let _ = set_shortest_timer_slack();
     let clock = Clock::start();
@@ -177,6 +179,7 @@ pub fn receive(
         modes: ModePolicy::of_process()?,
         doorbell: Arc::new(Doorbell::new()?),
         waiting: Arc::default(),
+        descriptors,
         transfers: Vec::new(),
         counters,
         tempo: Tempo::new(now),
@@ -391,6 +394,7 @@ impl Server<'_> {
         let receiver = Receiver::new(now, config, &accepted);
         let options = SinkOptions {
             patience: Arc::new(Patience::new(Arc::clone(&self.waiting))),
+            descriptors: Arc::clone(&self.descriptors),
             root: Arc::clone(&self.request.root),
             links: self.request.links,
             existing: self.request.existing,

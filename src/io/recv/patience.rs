@@ -1,4 +1,5 @@
-//! How long a transfer waits for what others hold: files that another transfer receives.
+//! How long a transfer waits for what others hold: files that another transfer receives, and
+//! descriptors when there are none to be had.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,7 +13,10 @@ use crate::io::confine::FileError;
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
 /// ... looking so often.
-const BUSY_INTERVAL: Duration = Duration::from_millis(50);
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long descriptors are waited for: somebody on this host opens too many files, and may stop.
+const SHORTAGE_WAIT: Duration = Duration::from_secs(60);
 
 /// A transfer that holds a file somebody else waits for is given up after this silence: two
 /// keepalives did not come.
@@ -34,14 +38,16 @@ impl Waiting {
 pub struct Patience {
     waiting: Arc<Waiting>,
     abandoned: Abandoned,
-    /// Nanoseconds spent.
-    spent: AtomicU64,
+    /// Nanoseconds spent on busy files, and on descriptors.
+    for_busy: AtomicU64,
+    for_descriptors: AtomicU64,
 }
 
 impl Patience {
     /// Nothing of it is spent. `waiting` is shared by all transfers of the receiver.
     pub fn new(waiting: Arc<Waiting>) -> Patience {
-        Patience { waiting, abandoned: Abandoned::default(), spent: AtomicU64::new(0) }
+        let [for_busy, for_descriptors] = [0, 0].map(AtomicU64::new);
+        Patience { waiting, abandoned: Abandoned::default(), for_busy, for_descriptors }
     }
 
     /// Ends every wait.
@@ -49,34 +55,47 @@ impl Patience {
         self.abandoned.clone()
     }
 
-    /// Does `create`, and again while the file is busy and patience lasts; `pause` sleeps.
+    /// Does `create`, and again while the file is busy or descriptors are short, as long as
+    /// patience lasts; `pause` sleeps.
     ///
     /// # Errors
     /// Those of `create`.
-    pub fn while_busy<T>(
+    pub fn retry<T>(
         &self,
         pause: fn(Duration),
         mut create: impl FnMut() -> Result<T, FileError>,
     ) -> Result<T, FileError> {
-        let mut created = create();
-        if !matches!(created, Err(FileError::Busy { .. })) {
-            return created;
+        loop {
+            let created = create();
+            let goes_on = match &created {
+                Ok(_) => false,
+                // Perhaps it is an earlier run of the same command, killed.
+                Err(FileError::Busy { .. }) => {
+                    self.waiting.0.fetch_add(1, Ordering::Relaxed);
+                    let goes_on = self.spend(&self.for_busy, BUSY_WAIT, pause);
+                    self.waiting.0.fetch_sub(1, Ordering::Relaxed);
+                    goes_on
+                }
+                Err(error) if error.is_shortage() => {
+                    self.spend(&self.for_descriptors, SHORTAGE_WAIT, pause)
+                }
+                Err(_) => false,
+            };
+            if !goes_on {
+                return created;
+            }
         }
-        // Perhaps it is an earlier run of the same command, killed.
-        self.waiting.0.fetch_add(1, Ordering::Relaxed);
-        while matches!(created, Err(FileError::Busy { .. })) && self.spend(BUSY_INTERVAL) {
-            pause(BUSY_INTERVAL);
-            created = create();
-        }
-        self.waiting.0.fetch_sub(1, Ordering::Relaxed);
-        created
     }
 
-    /// Takes `span` from what is left, if that is enough.
-    fn spend(&self, span: Duration) -> bool {
+    /// Pauses, unless patience is at its end.
+    fn spend(&self, spent: &AtomicU64, most: Duration, pause: fn(Duration)) -> bool {
         let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        let spent = self.spent.fetch_add(nanos(span), Ordering::Relaxed);
-        spent < nanos(BUSY_WAIT) && !self.abandoned.is_said()
+        let before = spent.fetch_add(nanos(INTERVAL), Ordering::Relaxed);
+        let goes_on = before < nanos(most) && !self.abandoned.is_said();
+        if goes_on {
+            pause(INTERVAL);
+        }
+        goes_on
     }
 }
 
@@ -90,7 +109,7 @@ mod tests {
 
     fn tries(patience: &Patience, mut file: impl FnMut() -> Result<(), FileError>) -> u32 {
         let mut tries = 0;
-        let _ = patience.while_busy(
+        let _ = patience.retry(
             |_| {},
             || {
                 tries += 1;
@@ -116,7 +135,7 @@ mod tests {
             left -= 1;
             if left > 0 { busy() } else { Ok(()) }
         };
-        assert!(patience.while_busy(|_| {}, count_down).is_ok());
+        assert!(patience.retry(|_| {}, count_down).is_ok());
         assert_eq!(tries(&patience, busy), 72, "the rest of the five seconds");
     }
 
@@ -125,5 +144,17 @@ mod tests {
         let patience = Patience::new(Arc::default());
         patience.abandoned().say();
         assert_eq!(tries(&patience, busy), 1);
+    }
+
+    #[test]
+    fn descriptors_are_waited_for_longer_and_other_errors_not_at_all() {
+        let patience = Patience::new(Arc::default());
+        let failing = |errno: rustix::io::Errno| {
+            move || Err(crate::io::confine::io_error("create", "a".into(), errno))
+        };
+        assert_eq!(tries(&patience, failing(rustix::io::Errno::NFILE)), 1_201);
+        assert_eq!(tries(&patience, failing(rustix::io::Errno::MFILE)), 1, "all is spent");
+        assert_eq!(tries(&patience, failing(rustix::io::Errno::NOSPC)), 1);
+        assert_eq!(tries(&patience, busy), 101);
     }
 }

@@ -11,6 +11,7 @@ use super::incoming::{Incoming, Partial};
 use super::job::{Action, Done, Job};
 use super::patience::Patience;
 use crate::io::confine::{FileError, Root};
+use crate::io::descriptors::Descriptors;
 use crate::io::digest::BlockHasher;
 use crate::io::existing::{OnExisting, Verdict};
 use crate::io::files::TempFile;
@@ -32,6 +33,8 @@ const PIECES_MAX: usize = 1_024;
 pub struct SinkOptions {
     /// For what others hold.
     pub patience: Arc<Patience>,
+    /// Shared by all transfers of the receiver.
+    pub descriptors: Arc<Descriptors>,
     /// The receive directory.
     pub root: Arc<Root>,
     /// Which symbolic links are taken.
@@ -110,11 +113,12 @@ impl Sink {
             }
         };
         let modified = Timestamp::new(entry.mtime.0, entry.mtime.1).unwrap_or_default();
-        let outcome = match entry.kind {
+        let patience = Arc::clone(&self.options.patience);
+        let outcome = patience.retry(std::thread::sleep, || match entry.kind {
             EntryKind::Directory => self.take_directory(entry, &path, modified),
             EntryKind::Symlink => self.take_link(entry, &path, modified, done),
             EntryKind::File => self.take_file(entry, &path, modified, done),
-        };
+        });
         match outcome {
             Ok(Some(outcome)) => done.push(outcome),
             Ok(None) => {}
@@ -200,6 +204,8 @@ impl Sink {
             holes: Vec::new(),
             file: None,
             kept: Kept::default(),
+            ticket: None,
+            spooled: None,
             partial: BTreeMap::new(),
         };
         incoming.resume(&self.options, entry.entry, done)?;
@@ -258,8 +264,7 @@ impl Sink {
         for group in pieces.chunks(PIECES_MAX) {
             let mut slices: Vec<IoSlice<'_>> =
                 group.iter().map(|piece| IoSlice::new(slice_of(piece))).collect();
-            let result =
-                incoming.opened(&self.options).and_then(|file| file.write_at(&mut slices, at));
+            let result = incoming.store(&self.options, &mut slices, at);
             if let Err(error) = result {
                 return self.fail(entry, &error, done);
             }
@@ -323,9 +328,7 @@ impl Sink {
         while partial.next < end {
             let length = READ_BACK_BYTES.min((end - partial.next) as usize);
             self.scratch.resize(length, 0);
-            let read = incoming
-                .opened(&self.options)
-                .and_then(|file| file.read_at(&mut self.scratch, partial.next));
+            let read = incoming.load(&self.options, &mut self.scratch, partial.next);
             if let Err(error) = read {
                 return self.fail(entry, &error, done);
             }
@@ -349,13 +352,12 @@ impl Sink {
     fn commit(&mut self, entry: u32, done: &mut Vec<Done>) {
         let Some(mut incoming) = self.files.remove(&entry) else { return };
         let SinkOptions { root, existing, fsync, .. } = &self.options;
-        let result =
-            incoming.opened(&self.options).map(|_| ()).and_then(|()| match incoming.file.take() {
-                Some(file) => {
-                    file.commit_as(incoming.mode, incoming.modified, *fsync, incoming.landing)
-                }
-                None => Ok(None),
-            });
+        let result = incoming.complete(&self.options).and_then(|()| match incoming.file.take() {
+            Some(file) => {
+                file.commit_as(incoming.mode, incoming.modified, *fsync, incoming.landing)
+            }
+            None => Ok(None),
+        });
         let Incoming { path, size, modified, .. } = &incoming;
         let outcome = match result {
             Ok(name) => {
@@ -421,5 +423,103 @@ fn refuse_code(error: &FileError) -> RefuseCode {
         FileError::Blocked { .. } | FileError::Occupied { .. } | FileError::BeyondEnd { .. } => {
             RefuseCode::Disk
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::buffer::{Arrival, BufferPool};
+    use crate::wire;
+
+    const FILES: u32 = 40;
+    const BYTES: usize = 100;
+
+    fn options(root: Root, files_max: usize) -> SinkOptions {
+        SinkOptions {
+            patience: Arc::new(Patience::new(Arc::default())),
+            descriptors: Arc::new(Descriptors::with_files_max(files_max, root.as_directory())),
+            root: Arc::new(root),
+            links: Links::default(),
+            existing: OnExisting::default(),
+            modes: ModePolicy { umask: 0o022, keep_special_bits: false },
+            fsync: false,
+            digest: DigestAlgorithm::Xxh3,
+            dry_run: false,
+        }
+    }
+
+    fn entry(entry: u32) -> Action {
+        Action::Entry(ReceivedEntry {
+            entry,
+            kind: EntryKind::File,
+            mode: 0o644,
+            mtime: (7, 0),
+            size: BYTES as u64,
+            identity: wire::Identity { device: 0, inode: 0, ctime_seconds: 0, ctime_nanos: 0 },
+            path: format!("{entry}").into_bytes(),
+            target: Vec::new(),
+        })
+    }
+
+    /// Every file is incomplete before any is complete, as on a path that reorders or loses.
+    #[test]
+    fn more_files_are_incomplete_at_a_time_than_may_be_open() {
+        let place = tempfile::tempdir().unwrap();
+        let mut sink = Sink::new(options(Root::open(place.path()).unwrap(), 3));
+        let content: Vec<u8> = (0..BYTES as u8).collect();
+        let mut buffer = BufferPool::new(1, 0).take().unwrap();
+        let arrival = Arrival {
+            start: 0,
+            length: 0,
+            segment_bytes: 1,
+            from: ([127, 0, 0, 1], 1).into(),
+            to: None,
+            congestion_experienced: false,
+        };
+        buffer.copy(&content, &arrival).unwrap();
+        // The first ten bytes of the last file are a hole.
+        let hole = |file: u32| if file == FILES - 1 { 10 } else { 0 };
+        let pieces = (0..FILES).map(|file| (hole(file), BYTES as u32 - hole(file)));
+        let write = |file: u32| Action::Write {
+            entry: file,
+            offset: u64::from(hole(file)),
+            bytes: u64::from(BYTES as u32 - hole(file)),
+            first_piece: file as usize,
+            pieces: 1,
+        };
+        let mut job = Job {
+            buffer: Arc::new(buffer),
+            pieces: pieces.collect(),
+            actions: (0..FILES).map(entry).collect(),
+        };
+        job.actions.push(Action::Hole { entry: FILES - 1, offset: 0, bytes: 10 });
+        job.actions.extend((0..FILES).map(write));
+        let mut done = Vec::new();
+        sink.run(&job, &mut done);
+        assert_eq!(sink.files.len(), FILES as usize);
+        assert_eq!(sink.files.values().filter(|file| file.file.is_some()).count(), 3);
+
+        let mut sparse = content.clone();
+        sparse[..10].fill(0);
+        let expected = |file: u32| if file == FILES - 1 { &sparse } else { &content };
+        let digest = |file: u32| {
+            let mut hasher = BlockHasher::new(DigestAlgorithm::Xxh3, 0, BYTES as u64);
+            hasher.update(expected(file));
+            hasher.finish()
+        };
+        let verify = |file| Action::Verify { entry: file, block: 0, digest: digest(file) };
+        job.actions = (0..FILES).map(verify).collect();
+        job.actions.extend((0..FILES).map(|file| Action::Commit { entry: file }));
+        done.clear();
+        sink.run(&job, &mut done);
+        for file in 0..FILES {
+            let is_verified = |one: &Done| matches!(one, Done::Verified(it, 0) if *it == file);
+            assert!(done.iter().any(is_verified), "{file}: {done:?}");
+            assert!(done.iter().any(|one| matches!(one, Done::Committed(it) if *it == file)));
+            let stored = std::fs::read(place.path().join(file.to_string())).unwrap();
+            assert_eq!(&stored, expected(file));
+        }
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), FILES as usize);
     }
 }
