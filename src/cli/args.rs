@@ -73,6 +73,20 @@ pub struct SendArguments {
     #[arg(value_name = "PATH... HOST", hide = true)]
     pub operands: Vec<OsString>,
 
+    /// Leave out what matches: "*.tmp" by name, "photos/raw" by path, "cache/" directories only;
+    /// repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<OsString>,
+
+    /// Send what this file ("-": standard input) lists, a name a line, instead of PATHs;
+    /// directories without what is in them
+    #[arg(long, value_name = "FILE")]
+    pub files_from: Option<PathBuf>,
+
+    /// The names of --files-from end with a zero byte, as from "find -print0"
+    #[arg(short = '0', long, requires = "files_from")]
+    pub null: bool,
+
     /// UDP port of the receiver
     #[arg(long, value_name = "N", default_value_t = defaults::PORT.to_string())]
     pub port: String,

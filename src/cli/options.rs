@@ -1,7 +1,7 @@
 //! What was typed, resolved: every value checked and turned into what the transfer works with.
 //! Leaves the forms of numbers to `units`, those of hosts to `destination`, defaults to `io`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
@@ -20,6 +20,7 @@ use super::output::{self, Console, Verbosity};
 use super::units;
 use crate::io::batch::Offload;
 use crate::io::defaults;
+use crate::io::exclude::Excludes;
 use crate::io::existing::OnExisting;
 use crate::io::name::Links;
 use crate::wire::DigestAlgorithm;
@@ -27,8 +28,10 @@ use crate::wire::DigestAlgorithm;
 /// What `ufx send` is to do.
 #[derive(Debug)]
 pub struct SendOptions {
-    /// What to send, as typed; at least one.
-    pub paths: Vec<PathBuf>,
+    /// What to send.
+    pub what: What,
+    /// What is left out.
+    pub excludes: Excludes,
     /// The host, not looked up yet: that may take its time and fail by itself.
     pub host: Host,
     /// The receiver's UDP port.
@@ -53,6 +56,40 @@ pub struct SendOptions {
     pub dry_run: bool,
 }
 
+/// What `ufx send` is to send.
+#[derive(Debug, PartialEq, Eq)]
+pub enum What {
+    /// PATHs as typed; at least one.
+    Paths(Vec<PathBuf>),
+    /// The names that a file lists, `-` for standard input.
+    Listed {
+        /// Where the list is.
+        list: PathBuf,
+        /// What ends a name.
+        separator: u8,
+    },
+}
+
+impl What {
+    fn resolve(typed: &SendArguments, paths: &[OsString]) -> Result<What, Failure> {
+        match &typed.files_from {
+            Some(_) if !paths.is_empty() => {
+                Err(Failure::usage("--files-from", "stands instead of PATHs")
+                    .advise("add those to the list"))
+            }
+            Some(list) => {
+                let separator = if typed.null { 0 } else { b'\n' };
+                Ok(What::Listed { list: list.clone(), separator })
+            }
+            None if paths.is_empty() => Err(no_operands()),
+            None => {
+                paths.iter().try_for_each(|path| check_path(path))?;
+                Ok(What::Paths(paths.iter().map(PathBuf::from).collect()))
+            }
+        }
+    }
+}
+
 impl SendOptions {
     /// Resolves what was typed.
     ///
@@ -62,14 +99,9 @@ impl SendOptions {
         let [paths @ .., host] = typed.operands.as_slice() else {
             return Err(no_operands());
         };
-        if paths.is_empty() {
-            return Err(no_operands());
-        }
-        for path in paths {
-            check_path(path)?;
-        }
         let options = SendOptions {
-            paths: paths.iter().map(PathBuf::from).collect(),
+            what: What::resolve(typed, paths)?,
+            excludes: parse_excludes(&typed.exclude)?,
             host: Host::parse(host)?,
             port: parse_port(&typed.port, 1..=65_535)?,
             rate_bits_per_second: typed.rate.as_deref().map(parse_rate).transpose()?,
@@ -228,6 +260,21 @@ fn parse_port(typed: &str, range: RangeInclusive<u64>) -> Result<u16, Failure> {
     u16::try_from(port).map_err(|_| refuse("--port", typed, "is no port"))
 }
 
+fn parse_excludes(typed: &[OsString]) -> Result<Excludes, Failure> {
+    let refusal = |pattern: &[u8], why: String| {
+        Failure::usage(format!("--exclude {}", output::escape_name(pattern)), why)
+            .advise("a pattern looks like *.tmp, photos/raw or cache/")
+    };
+    let mut patterns = Vec::with_capacity(typed.len());
+    for pattern in typed {
+        let text = pattern.to_str().ok_or_else(|| {
+            refusal(pattern.as_bytes(), "is not UTF-8; write ? for such a byte".to_owned())
+        })?;
+        patterns.push(text);
+    }
+    Excludes::new(patterns).map_err(|(pattern, why)| refusal(pattern.as_bytes(), why))
+}
+
 fn parse_rate(typed: &str) -> Result<u64, Failure> {
     units::parse_rate(typed, &defaults::RATE_RANGE).map_err(|why| refuse("--rate", typed, &why))
 }
@@ -298,7 +345,7 @@ mod tests {
     #[test]
     fn defaults_are_the_library_s() {
         let options = send("a -v b --json nas").unwrap();
-        assert_eq!(options.paths, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(options.what, What::Paths(vec!["a".into(), "b".into()]));
         assert_eq!(options.host, Host::Name("nas".into()));
         assert_eq!(options.port, defaults::PORT);
         assert_eq!(options.wait, defaults::WAIT);

@@ -1,13 +1,15 @@
 //! `ufx send`: from options to a report. Leaves the transfer itself to `io`.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use super::args::{ControllerKind, SendArguments};
 use super::exit::{Exit, Failure};
-use super::options::{self, SendOptions};
+use super::options::{self, SendOptions, What};
 use super::output::{self, Console};
 use super::progress::Progress;
 use super::signals::Signals;
+use crate::io::listed::Listed;
 use crate::io::report::{Counters, Operation, Outcome, Report};
 use crate::io::send::{SendError, SendRequest, send};
 use crate::io::source::{PathError, Sources};
@@ -26,8 +28,9 @@ pub fn run(typed: &SendArguments) -> Exit {
 
 /// Sends everything and fills in the report, as far as it got.
 fn transfer(options: &SendOptions, console: &Console, report: &mut Report) -> Result<(), Failure> {
-    let mut sources = Sources::new(&options.paths).map_err(|error| path_failure(&error))?;
+    let mut sources = sources(&options.what)?;
     sources.links = options.links;
+    sources.excludes = options.excludes.clone();
     let addresses = options.host.resolve(options.port)?;
     report.peer = addresses.first().map(ToString::to_string);
     console.detail(&format!("trying {addresses:?}"));
@@ -69,6 +72,24 @@ fn transfer(options: &SendOptions, console: &Console, report: &mut Report) -> Re
     drop(progress);
     *report = filled;
     result.map_err(|error| failure(&error, options, report, &signals))
+}
+
+fn sources(what: &What) -> Result<Sources, Failure> {
+    match what {
+        What::Paths(paths) => Sources::new(paths).map_err(|error| path_failure(&error)),
+        What::Listed { list, separator } => {
+            let read = match list.as_os_str() == "-" {
+                true => Listed::read(std::io::stdin().lock(), *separator),
+                false => File::open(list).and_then(|file| Listed::read(file, *separator)),
+            };
+            let shown = output::escape_name(list.as_os_str().as_encoded_bytes());
+            let what = format!("--files-from {shown}");
+            let listed = read.map_err(|error| {
+                Failure::new(Outcome::LocalFile, what, format!("cannot be read: {error}"))
+            })?;
+            Ok(Sources::listed(listed))
+        }
+    }
 }
 
 fn path_failure(error: &PathError) -> Failure {

@@ -50,6 +50,12 @@ pub enum FileError {
         /// The path of what is there.
         path: String,
     },
+    /// The receive directory itself, which a sender of this machine walked into.
+    #[error("{path} would be the receive directory in itself")]
+    Itself {
+        /// The path of what was to be received.
+        path: String,
+    },
     /// A symbolic link that says it leads out of its tree; it was not made.
     #[error("the link {path} would lead out of its tree")]
     LinkLeavesTree {
@@ -182,6 +188,12 @@ impl Root {
             parents: Mutex::new(Recent::new(directories_kept)),
             unchecked: AtomicU64::new(u64::MAX / 2),
         })
+    }
+
+    /// Whether the root is the directory of this device and inode of this machine.
+    pub fn is(&self, device: u64, inode: u64) -> bool {
+        rustix::fs::fstat(&self.directory)
+            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (device, inode))
     }
 
     /// The directory as the user wrote it.

@@ -16,9 +16,12 @@ use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::confine::{FileError, Root};
+use super::exclude::Excludes;
+use super::listed::{self, Listed};
 use super::metadata::{Identity, is_regular, may_have_holes};
 use super::name::{Links, NameError, RelativePath, escape_path};
 use super::recent::Recent;
+use super::walk::{Walk, WalkItem};
 use super::whole::read_full;
 
 /// Directories that PATHs lie in which are held open at once.
@@ -131,6 +134,11 @@ pub struct SourceEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(u32);
 
+impl Place {
+    /// The directory that the user stands in, where names are listed one by one.
+    pub(super) const CURRENT: Place = Place(0);
+}
+
 /// The PATHs of one transfer. Each lands under its last component, so a name below it is also
 /// its local path relative to the directory that the PATH lies in.
 #[derive(Debug)]
@@ -140,6 +148,10 @@ pub struct Sources {
     starts: Vec<(Place, RelativePath)>,
     /// Which symbolic links are sent.
     pub links: Links,
+    /// What is left out.
+    pub excludes: Excludes,
+    /// The names to send instead of PATHs.
+    list: Option<Listed>,
     roots: Mutex<Recent<u32, Arc<Root>>>,
 }
 
@@ -176,9 +188,33 @@ impl Sources {
         Ok(Sources {
             places: places.into_iter().map(|(path, _)| path).collect(),
             starts,
-            links: Links::default(),
-            roots: Mutex::new(Recent::new(PLACES_KEPT)),
+            ..Sources::without_places()
         })
+    }
+
+    /// The names of a list, instead of PATHs.
+    pub fn listed(list: Listed) -> Sources {
+        let current = PathBuf::new();
+        Sources { places: vec![current], list: Some(list), ..Sources::without_places() }
+    }
+
+    fn without_places() -> Sources {
+        Sources {
+            places: Vec::new(),
+            starts: Vec::new(),
+            links: Links::default(),
+            excludes: Excludes::default(),
+            list: None,
+            roots: Mutex::new(Recent::new(PLACES_KEPT)),
+        }
+    }
+
+    /// Everything there is to send, and what cannot be sent.
+    pub fn items(&self) -> Box<dyn Iterator<Item = WalkItem> + '_> {
+        match &self.list {
+            None => Box::new(Walk::new(self)),
+            Some(list) => Box::new(listed::look_up(self, list)),
+        }
     }
 
     /// The PATHs as places and names, in the order given.
@@ -448,7 +484,6 @@ mod tests {
     use std::os::unix::fs::{FileExt, symlink};
     use std::path::absolute;
 
-    use super::super::walk::{Walk, WalkItem};
     use super::*;
 
     /// The entries of a walk over one file, and the means to open it.

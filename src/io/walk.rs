@@ -14,7 +14,7 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
 use super::metadata::{Identity, may_have_holes};
-use super::name::{Escaped, Links, NameError, RelativePath};
+use super::name::{Escaped, NameError, RelativePath};
 use super::source::{EntryKind, Place, SourceEntry, Sources};
 
 /// Permission bits of a file that anybody may read.
@@ -113,16 +113,10 @@ struct Level {
 impl<'a> Walk<'a> {
     /// Starts at the first PATH.
     pub fn new(sources: &'a Sources) -> Walk<'a> {
-        Walk {
-            sources,
-            begun: 0,
-            levels: Vec::new(),
-            path: Vec::new(),
-            listing: Vec::with_capacity(LISTING_BYTES),
-        }
+        Walk { sources, begun: 0, levels: Vec::new(), path: Vec::new(), listing: listing_buffer() }
     }
 
-    /// Begins the next PATH.
+    /// Begins the next PATH. None if there is no more, or nothing to say of this one.
     fn begin(&mut self) -> Option<WalkItem> {
         let sources = self.sources;
         let (place, name) = sources.starts().get(self.begun)?;
@@ -136,7 +130,7 @@ impl<'a> Walk<'a> {
         };
         let (item, below) = self.visit(*place, root.as_directory().as_fd(), name.as_bytes());
         self.levels.extend(below);
-        Some(item)
+        item
     }
 
     /// Makes of `name` in `directory` what the caller gets, and the level below it if it is a
@@ -146,20 +140,18 @@ impl<'a> Walk<'a> {
         place: Place,
         directory: BorrowedFd<'_>,
         name: &[u8],
-    ) -> (WalkItem, Option<Level>) {
+    ) -> (Option<WalkItem>, Option<Level>) {
         let parent_bytes = self.path.len();
         if parent_bytes > 0 {
             self.path.push(b'/');
         }
         self.path.extend_from_slice(name);
-        let (item, below) =
-            match look(directory, name, &self.path, &mut self.listing, self.sources.links) {
-                Ok((Found { name, kind, stat }, below)) => {
-                    let (mode, identity) = (stat.st_mode & 0o7777, Identity::of(&stat));
-                    (WalkItem::Entry(SourceEntry { place, name, kind, mode, identity }), below)
-                }
-                Err(reason) => (skipped(&self.path, reason), None),
-            };
+        let listing = &mut self.listing;
+        let (item, below) = match look(self.sources, place, directory, name, &self.path, listing) {
+            Ok(Some((entry, below))) => (Some(WalkItem::Entry(entry)), below),
+            Ok(None) => (None, None),
+            Err(reason) => (Some(skipped(&self.path, reason)), None),
+        };
         if below.is_none() {
             self.path.truncate(parent_bytes);
         }
@@ -168,45 +160,69 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn skipped(name: &[u8], reason: SkipReason) -> WalkItem {
+/// What the caller gets for something that is not sent.
+pub(super) fn skipped(name: &[u8], reason: SkipReason) -> WalkItem {
     WalkItem::Skipped(Skipped { name: name.to_vec(), reason })
+}
+
+/// What [`look`] reads listings into.
+pub(super) fn listing_buffer() -> Vec<u8> {
+    Vec::with_capacity(LISTING_BYTES)
 }
 
 impl Iterator for Walk<'_> {
     type Item = WalkItem;
 
     fn next(&mut self) -> Option<WalkItem> {
-        while let Some(mut level) = self.levels.pop() {
-            if let Some(name) = level.names.next() {
-                let (item, below) = self.visit(level.place, level.directory.as_fd(), name);
-                self.levels.push(level);
-                self.levels.extend(below);
-                return Some(item);
+        loop {
+            let Some(mut level) = self.levels.pop() else {
+                if self.begun == self.sources.starts().len() {
+                    return None;
+                }
+                match self.begin() {
+                    None => continue,
+                    found => return found,
+                }
+            };
+            let Some(name) = level.names.next() else {
+                self.path.truncate(level.parent_bytes);
+                continue;
+            };
+            let (item, below) = self.visit(level.place, level.directory.as_fd(), name);
+            self.levels.push(level);
+            self.levels.extend(below);
+            if item.is_some() {
+                return item;
             }
-            self.path.truncate(level.parent_bytes);
         }
-        self.begin()
     }
 }
 
-/// What was found under a name.
-struct Found {
-    name: RelativePath,
-    kind: EntryKind,
-    stat: Stat,
-}
+/// An entry, and what lies below it if it is a directory.
+pub(super) type Found = (SourceEntry, Option<(OwnedFd, Names)>);
 
-/// Looks at `name` in `directory`, which is `path` as a whole. A directory is opened and listed.
-fn look(
-    directory: BorrowedFd<'_>,
+/// Looks at `name` in `directory`, which is `path` below `place`. A directory is opened and
+/// listed. None for what the user wants left out.
+pub(super) fn look(
+    sources: &Sources,
+    place: Place,
+    directory: impl AsFd,
     name: &[u8],
     path: &[u8],
     listing: &mut Vec<u8>,
-    links: Links,
-) -> Result<(Found, Option<(OwnedFd, Names)>), SkipReason> {
-    let path = RelativePath::parse(path).map_err(SkipReason::Name)?;
+) -> Result<Option<Found>, SkipReason> {
+    let directory = directory.as_fd();
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    match FileType::from_raw_mode(stat.st_mode) {
+    let file_type = FileType::from_raw_mode(stat.st_mode);
+    if sources.excludes.match_path(path, file_type == FileType::Directory) {
+        return Ok(None);
+    }
+    let path = RelativePath::parse(path).map_err(SkipReason::Name)?;
+    let found = |name, kind, stat: &Stat, below| {
+        let (mode, identity) = (stat.st_mode & 0o7777, Identity::of(stat));
+        Ok(Some((SourceEntry { place, name, kind, mode, identity }, below)))
+    };
+    match file_type {
         FileType::RegularFile => {
             // Better named now than in the middle of the transfer, if it does not cost a system
             // call for every file. Whatever else is wrong shows when the file is opened.
@@ -217,7 +233,7 @@ fn look(
                 return Err(errno.into());
             }
             let kind = EntryKind::File { may_have_holes: may_have_holes(&stat) };
-            Ok((Found { name: path, kind, stat }, None))
+            found(path, kind, &stat, None)
         }
         FileType::Directory => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -225,14 +241,14 @@ fn look(
             // Of the directory that was opened, should it be another one by now.
             let stat = rustix::fs::fstat(&opened)?;
             let names = Names::list(&opened, listing)?;
-            Ok((Found { name: path, kind: EntryKind::Directory, stat }, Some((opened, names))))
+            found(path, EntryKind::Directory, &stat, Some((opened, names)))
         }
         FileType::Symlink => {
             let target = rustix::fs::readlinkat(directory, name, Vec::new())?.into_bytes();
-            if !links.allow(&path, &target) {
+            if !sources.links.allow(&path, &target) {
                 return Err(SkipReason::LinkLeavesTree);
             }
-            Ok((Found { name: path, kind: EntryKind::Link { target }, stat }, None))
+            found(path, EntryKind::Link { target }, &stat, None)
         }
         special => Err(SkipReason::Special(special)),
     }
@@ -241,7 +257,7 @@ fn look(
 /// The names in a directory, in the order of their bytes. Kept in one piece: a directory of a
 /// million files takes 30 MB this way, and would take three times that as separate strings.
 #[derive(Debug)]
-struct Names {
+pub(super) struct Names {
     bytes: Vec<u8>,
     /// Where each name starts and how long it is, in reverse order.
     places: Vec<(u32, u16)>,

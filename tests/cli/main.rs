@@ -27,6 +27,12 @@ mod kills;
 // What is refused, left alone or left out.
 mod refusals;
 
+// Links that others put into the way.
+mod races;
+// Wrong and odd command lines, sources and destinations: the table.
+mod wrong;
+// `--exclude`, `--files-from`.
+mod selection;
 // What a run tells of directories, names and notes.
 mod reports;
 

@@ -41,6 +41,7 @@ fn every_golden_record_decodes_to_its_fields_and_is_encoded_from_them() {
             "answer_end",
             "answer_failed",
             "answer_have",
+            "answer_kept",
             "answer_present",
             "answer_refused",
             "answer_take",

@@ -402,6 +402,7 @@ impl Server<'_> {
             fsync: self.request.fsync,
             digest: receiver.digest_algorithm(),
             dry_run: receiver.is_dry_run(),
+            is_same_machine: from.ip() == local.ip(),
         };
         let doorbell = Arc::clone(&self.doorbell);
         let shared = self.shared.clone();

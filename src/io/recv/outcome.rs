@@ -2,7 +2,7 @@
 
 use super::transfer::Transfer;
 use crate::io::batch::Offload;
-use crate::io::report::{Limit, Operation, Outcome, Report, Verified};
+use crate::io::report::{Limit, Names, Operation, Outcome, Report, Verified};
 use crate::io::socket::SocketError;
 use crate::proto::{self, ReceiverStats};
 use crate::wire::{CloseCode, DigestAlgorithm, limits};
@@ -64,6 +64,35 @@ impl RecvError {
             },
         }
     }
+}
+
+/// What a transfer came to, for the report.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Files and links committed.
+    pub committed: u64,
+    /// Bytes of them.
+    pub committed_bytes: u64,
+    /// Files and links that were there already.
+    pub present: u64,
+    /// Files and links that were not stored, because something different is kept.
+    pub kept: u64,
+    /// Directories made.
+    pub directories_committed: u64,
+    /// Directories that were there already.
+    pub directories_present: u64,
+    /// Whether anything but directories was announced.
+    pub has_files: bool,
+    /// Entries that were not stored, and why.
+    pub failed: Names,
+    /// Entries that became otherwise than announced, and how.
+    pub notes: Names,
+    /// Of these, blocks that kept differing.
+    pub integrity_failures: u64,
+    /// Entries that the sender could not read.
+    pub source_failures: u64,
+    /// Bytes read back to be compared.
+    pub reread: u64,
 }
 
 /// The report of a transfer that is over, and why it was no success. `headers` are the bytes of

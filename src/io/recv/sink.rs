@@ -49,6 +49,8 @@ pub struct SinkOptions {
     pub digest: DigestAlgorithm,
     /// Nothing is to be stored.
     pub dry_run: bool,
+    /// The sender is on this machine: its devices and inodes are ours.
+    pub is_same_machine: bool,
 }
 
 /// See the module's description.
@@ -133,6 +135,11 @@ impl Sink {
         modified: Timestamp,
     ) -> Result<Option<Done>, FileError> {
         let root = &self.options.root;
+        let identity = &entry.identity;
+        if self.options.is_same_machine && root.is(identity.device, identity.inode) {
+            // What is stored would be found and sent again, ever deeper.
+            return Err(FileError::Itself { path: root.shown(path) });
+        }
         if self.options.dry_run {
             return match root.stat(path)? {
                 None => Ok(Some(Done::Committed(entry.entry))),
@@ -420,6 +427,7 @@ fn refuse_code(error: &FileError) -> RefuseCode {
             }
             _ => RefuseCode::Disk,
         },
+        FileError::Itself { .. } => RefuseCode::Name,
         FileError::Blocked { .. } | FileError::Occupied { .. } | FileError::BeyondEnd { .. } => {
             RefuseCode::Disk
         }

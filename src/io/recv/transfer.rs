@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::job::{Action, Done, Job, cut};
+use super::outcome::Tally;
 use super::sink::{Sink, SinkOptions};
 use super::writer::{Died, Writer};
 use crate::io::batch::SendOutcome;
 use crate::io::buffer::{Arrival, Buffer, BufferPool};
-use crate::io::report::Names;
 use crate::io::socket::Socket;
 use crate::io::wait::Doorbell;
 use crate::proto::{
@@ -37,35 +37,6 @@ pub const SLAB_BYTES: usize = 256 << 10;
 /// How long the writing thread of a transfer that is over may take to clean up before the
 /// transfer is reported without it.
 pub const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// What a transfer came to, for the report.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// Files and links committed.
-    pub committed: u64,
-    /// Bytes of them.
-    pub committed_bytes: u64,
-    /// Files and links that were there already.
-    pub present: u64,
-    /// Files and links that were not stored, because something different is kept.
-    pub kept: u64,
-    /// Directories made.
-    pub directories_committed: u64,
-    /// Directories that were there already.
-    pub directories_present: u64,
-    /// Whether anything but directories was announced.
-    pub has_files: bool,
-    /// Entries that were not stored, and why.
-    pub failed: Names,
-    /// Entries that became otherwise than announced, and how.
-    pub notes: Names,
-    /// Of these, blocks that kept differing.
-    pub integrity_failures: u64,
-    /// Entries that the sender could not read.
-    pub source_failures: u64,
-    /// Bytes read back to be compared.
-    pub reread: u64,
-}
 
 /// One transfer.
 pub struct Transfer {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use crate::io::source::{EntryKind, SourceEntry, SourceError, Sources};
 use crate::io::wait::Doorbell;
-use crate::io::walk::{Skipped, Walk, WalkItem};
+use crate::io::walk::{Skipped, WalkItem};
 use crate::wire::limits;
 
 /// Entries walked ahead of need.
@@ -82,7 +82,7 @@ impl Drop for Announcer {
 }
 
 fn walk(sources: &Sources, send: &SyncSender<Found>, doorbell: &Doorbell) {
-    for item in Walk::new(sources) {
+    for item in sources.items() {
         let found = match item {
             WalkItem::Entry(entry) => match holes(sources, &entry) {
                 Ok(holes) => Found::Entry(entry, holes),
