@@ -454,6 +454,7 @@ mod tests {
             fsync: false,
             digest: DigestAlgorithm::Xxh3,
             dry_run: false,
+            is_same_machine: false,
         }
     }
 
