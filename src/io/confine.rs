@@ -8,7 +8,7 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -127,7 +127,7 @@ enum Lookup {
 pub struct Root {
     directory: Arc<OwnedFd>,
     /// As the user wrote it; for messages only.
-    path: PathBuf,
+    path: Arc<Path>,
     lookup: Lookup,
     /// Directories by their path. A held descriptor stays beneath the root, whatever takes its
     /// name, so an entry can be out of date but never unsafe.
@@ -183,7 +183,7 @@ impl Root {
             .map_err(|errno| io_error("open the directory", escape_path(path), errno))?;
         Ok(Root {
             directory: Arc::new(directory),
-            path: path.to_owned(),
+            path: path.into(),
             lookup,
             parents: Mutex::new(Recent::new(directories_kept)),
             unchecked: AtomicU64::new(u64::MAX / 2),
@@ -208,10 +208,12 @@ impl Root {
 
     /// The same for a name of our own, which no `RelativePath` can be.
     pub(super) fn shown_bytes(&self, path: &[u8]) -> String {
-        use std::ffi::OsStr;
-        use std::os::unix::ffi::OsStrExt;
+        shown_below(&self.path, path)
+    }
 
-        escape_path(&self.path.join(OsStr::from_bytes(path)))
+    /// For a message that is made later, if at all.
+    pub(super) fn shared_path(&self) -> Arc<Path> {
+        Arc::clone(&self.path)
     }
 
     /// The descriptor of the root itself, good for `*at` calls and `fstatfs` only.
@@ -298,6 +300,14 @@ impl Root {
         // A cache is whole between any two of its calls, so a panic elsewhere spoils nothing.
         self.parents.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The path of `name` below `root`, escaped, for messages.
+pub(super) fn shown_below(root: &Path, name: &[u8]) -> String {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    escape_path(&root.join(OsStr::from_bytes(name)))
 }
 
 /// The form of an error of rustix with its path.

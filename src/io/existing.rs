@@ -86,6 +86,15 @@ pub enum Verdict {
 }
 
 impl OnExisting {
+    /// How to land where nothing is. It may be there later: a matter of the policy alone.
+    pub fn landing(self) -> Landing {
+        match self {
+            OnExisting::Refuse | OnExisting::Skip | OnExisting::Update => Landing::Free,
+            OnExisting::Replace => Landing::Replacing,
+            OnExisting::Rename => Landing::Beside,
+        }
+    }
+
     /// What is to be done with a file of `size` bytes from `modified` that is to go to `path`.
     ///
     /// # Errors
@@ -133,12 +142,7 @@ impl OnExisting {
         let refusal = || Err(FileError::Exists { path: root.shown(path) });
         match (self, existing) {
             (_, Existing::Equal) => Ok(Verdict::Present),
-            // What is absent now may be there later: how to land is a matter of the policy alone.
-            (OnExisting::Refuse | OnExisting::Skip | OnExisting::Update, Existing::Absent) => {
-                Ok(Verdict::Store(Landing::Free))
-            }
-            (OnExisting::Replace, Existing::Absent) => Ok(Verdict::Store(Landing::Replacing)),
-            (OnExisting::Rename, Existing::Absent) => Ok(Verdict::Store(Landing::Beside)),
+            (_, Existing::Absent) => Ok(Verdict::Store(self.landing())),
             (OnExisting::Refuse, _) => refusal(),
             (OnExisting::Skip, _) => Ok(Verdict::Keep),
             (OnExisting::Rename, _) => beside(path, look),

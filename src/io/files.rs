@@ -5,6 +5,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +14,7 @@ use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
 use super::claim::{Claim, claim};
-use super::confine::{FileError, Root, io_error};
+use super::confine::{FileError, Root, io_error, shown_below};
 use super::existing::Landing;
 use super::journal::{self, Found, Journal, Kept, Place, Subject};
 use super::metadata::{Timestamp, size_of};
@@ -42,9 +43,9 @@ pub struct TempFile {
     place: Option<Place>,
     /// None if nothing of the file is worth being kept.
     journal: Option<Journal>,
-    leaf: Box<[u8]>,
-    /// The final path, for messages.
-    shown: String,
+    /// The final path below the root, and the root's for messages.
+    path: RelativePath,
+    root_path: Arc<Path>,
     size: u64,
     /// Whether the file has blocks for all of its bytes already.
     reserved: bool,
@@ -200,14 +201,13 @@ impl TempFile {
 
     /// A file whose temporary name is claimed.
     fn under(root: &Root, path: &RelativePath, place: Place, file: OwnedFd, size: u64) -> TempFile {
-        let (_, leaf) = path.split();
         TempFile {
             file,
             parent: Arc::clone(&place.parent),
             place: Some(place),
             journal: None,
-            leaf: leaf.into(),
-            shown: root.shown(path),
+            path: path.clone(),
+            root_path: root.shared_path(),
             size,
             reserved: false,
             unchecked: AtomicU64::new(0),
@@ -231,14 +231,13 @@ impl TempFile {
             }
         })?;
         let Some((parent, file)) = opened else { return Ok(None) };
-        let (_, leaf) = path.split();
         let started = TempFile {
             file,
             parent,
             place: None,
             journal: None,
-            leaf: leaf.into(),
-            shown: root.shown(path),
+            path: path.clone(),
+            root_path: root.shared_path(),
             size,
             reserved: true,
             unchecked: AtomicU64::new(0),
@@ -369,16 +368,19 @@ impl TempFile {
             rustix::fs::fsync(&self.file).map_err(|errno| self.error("sync", errno))?;
         }
         let (file, parent) = (&self.file, &self.parent);
-        let named = landing.land(&self.leaf, |leaf, replace| match (&self.place, replace) {
-            (Some(place), false) => rename_without_replacing(parent, &place.temporary, leaf),
-            (Some(place), true) => rustix::fs::renameat(parent, &*place.temporary, parent, leaf),
-            (None, false) => link_nameless(file, parent, leaf),
-            (None, true) => replace_by_nameless(file, parent, leaf),
-        });
+        let named =
+            landing.land(self.path.split().1, |leaf, replace| match (&self.place, replace) {
+                (Some(place), false) => rename_without_replacing(parent, &place.temporary, leaf),
+                (Some(place), true) => {
+                    rustix::fs::renameat(parent, &*place.temporary, parent, leaf)
+                }
+                (None, false) => link_nameless(file, parent, leaf),
+                (None, true) => replace_by_nameless(file, parent, leaf),
+            });
         let other_name = match named {
             Ok(other_name) => other_name,
             Err(Errno::EXIST) => {
-                return Err(FileError::Exists { path: self.shown.clone() });
+                return Err(FileError::Exists { path: self.shown() });
             }
             Err(errno) => return Err(self.error("rename to", errno)),
         };
@@ -402,7 +404,7 @@ impl TempFile {
         if end <= self.size {
             return Ok(());
         }
-        Err(FileError::BeyondEnd { path: self.shown.clone(), end, size: self.size })
+        Err(FileError::BeyondEnd { path: self.shown(), end, size: self.size })
     }
 
     /// Looks at the free space from time to time, where writing still takes some.
@@ -418,15 +420,20 @@ impl TempFile {
         Ok(())
     }
 
+    /// The final path, for messages.
+    fn shown(&self) -> String {
+        shown_below(&self.root_path, self.path.as_bytes())
+    }
+
     fn error(&self, action: &'static str, errno: Errno) -> FileError {
-        io_error(action, self.shown.clone(), errno)
+        io_error(action, self.shown(), errno)
     }
 
     fn refusal(&self, refusal: Refusal) -> FileError {
         match refusal {
             Refusal::Kernel(errno) => self.error("make room for", errno),
             Refusal::Full { wanted, space } => FileError::NoSpace {
-                path: self.shown.clone(),
+                path: self.shown(),
                 wanted,
                 available: space.available,
                 kept: space.kept(),

@@ -27,13 +27,14 @@ fn link_then_unlink(directory: &OwnedFd, from: &str, to: &[u8]) -> rustix::io::R
     rustix::fs::unlinkat(directory, from, AtFlags::empty())
 }
 
-/// Gives a nameless file its name; EEXIST if that is taken, whatever by. By way of /proc, because
-/// naming a descriptor directly needs a capability on kernels before 6.10; directly where there
-/// is no /proc.
+/// Gives a nameless file its name; EEXIST if that is taken, whatever by. By way of /proc where the
+/// kernel, before 6.10, wants a capability (and says ENOENT) for naming a descriptor directly.
 pub fn link_nameless(file: &OwnedFd, directory: &OwnedFd, to: &[u8]) -> rustix::io::Result<()> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    match rustix::fs::linkat(CWD, path, directory, to, AtFlags::SYMLINK_FOLLOW) {
-        Err(Errno::NOENT) => rustix::fs::linkat(file, c"", directory, to, AtFlags::EMPTY_PATH),
+    match rustix::fs::linkat(file, c"", directory, to, AtFlags::EMPTY_PATH) {
+        Err(Errno::NOENT) => {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            rustix::fs::linkat(CWD, path, directory, to, AtFlags::SYMLINK_FOLLOW)
+        }
         outcome => outcome,
     }
 }

@@ -1,6 +1,7 @@
 //! What a receiver does to directories and symbolic links. Files are the business of `files`.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -96,6 +97,8 @@ pub fn is_link_to(root: &Root, path: &RelativePath, target: &[u8]) -> Result<boo
 #[derive(Debug, Default)]
 pub struct Directories {
     pending: Vec<Pending>,
+    /// Hashes of the paths of those that were not there before.
+    made: HashSet<u64>,
 }
 
 #[derive(Debug)]
@@ -135,8 +138,17 @@ impl Directories {
         if !is_new && !root.stat(path)?.is_some_and(|stat| is_directory(&stat)) {
             return Err(FileError::Exists { path: root.shown(path) });
         }
+        if is_new {
+            self.made.insert(XxHash3_64::oneshot(path.as_bytes()));
+        }
         self.pending.push(Pending { path: path.clone(), mode: is_new.then_some(mode), modified });
         Ok(if is_new { Made::Created } else { Made::AlreadyThere })
+    }
+
+    /// Whether `path` is to lie in a directory that was made here, so that hardly anything can be
+    /// there. A wrong answer does no harm: no commit replaces what it was not told to.
+    pub fn is_fresh(&self, path: &RelativePath) -> bool {
+        self.made.contains(&XxHash3_64::oneshot(path.split().0))
     }
 
     /// Gives all directories their final modes and times, the deepest ones first: a parent may
