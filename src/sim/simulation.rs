@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::disk::DiskConfig;
 use super::host::HostConfig;
 use super::impairment::{Direction, mix};
-use super::link::Link;
+use super::link::{Delivery, Link};
 use super::outcome::{Outcome, TransferOutcome};
 use super::preset::Path;
 use super::receiving_host::ReceivingHost;
@@ -43,6 +43,9 @@ pub struct TransferPlan {
     pub starts_at: Time,
     /// Index of the receiver it sends to.
     pub receiver: usize,
+    /// Index of an earlier transfer whose links this one's packets share; its own path is not
+    /// looked at then. Default none.
+    pub shares_path_of: Option<usize>,
 }
 
 /// One receiving host.
@@ -83,6 +86,8 @@ pub struct Simulation {
     pub payload: bool,
     /// Whether hosts report closed ports (ICMP).
     pub icmp: bool,
+    /// The run ends then, whatever is still under way. Default never.
+    pub ends_at: Option<Time>,
 }
 
 impl Simulation {
@@ -95,6 +100,7 @@ impl Simulation {
             host: HostConfig::default(),
             starts_at: Time::ZERO,
             receiver: 0,
+            shares_path_of: None,
         };
         Simulation {
             seed: 1,
@@ -102,6 +108,7 @@ impl Simulation {
             receivers: vec![ReceiverPlan::default()],
             payload: false,
             icmp: true,
+            ends_at: None,
         }
     }
 
@@ -170,6 +177,9 @@ impl Simulation {
     pub fn run(self) -> Outcome {
         let mut running = Running::new(self);
         while let Some(at) = running.next() {
+            if running.simulation.ends_at.is_some_and(|end| at > end) {
+                break;
+            }
             assert!(at < Time::ZERO + DEADLINE, "the transfer does not end");
             running.step(at);
         }
@@ -177,12 +187,19 @@ impl Simulation {
     }
 }
 
+/// Both directions of a path. Each packet knows its transfer.
+#[derive(Debug)]
+struct Links {
+    forward: Link<(usize, SimPacket)>,
+    backward: Link<(usize, SimPacket)>,
+}
+
 /// A transfer under way.
 #[derive(Debug)]
 struct Flow {
     plan: TransferPlan,
-    forward: Link<SimPacket>,
-    backward: Link<SimPacket>,
+    /// Which of the links carry it.
+    links: usize,
     sender: Option<SendingHost>,
     /// ICMP messages on their way: to the sender, to the receiver.
     refusals: [Option<Time>; 2],
@@ -193,6 +210,8 @@ struct Running {
     simulation: Simulation,
     now: Time,
     runs_at_once: u32,
+    /// By the transfer they belong to; one that shares another's has none in use.
+    links: Vec<Links>,
     flows: Vec<Flow>,
     receivers: Vec<ReceivingHost>,
     watches: Vec<Watch>,
@@ -202,15 +221,18 @@ struct Running {
 impl Running {
     fn new(simulation: Simulation) -> Running {
         let seed = simulation.seed;
-        let flow = |(index, plan): (usize, &TransferPlan)| {
+        let links = |(index, plan): (usize, &TransferPlan)| {
             let link_seed = mix(seed ^ mix(index as u64));
-            Flow {
-                plan: plan.clone(),
+            Links {
                 forward: Link::new(plan.path.forward.clone(), link_seed, Direction::Forward),
                 backward: Link::new(plan.path.backward.clone(), link_seed, Direction::Backward),
-                sender: None,
-                refusals: [None, None],
             }
+        };
+        let flow = |(index, plan): (usize, &TransferPlan)| Flow {
+            plan: plan.clone(),
+            links: plan.shares_path_of.unwrap_or(index),
+            sender: None,
+            refusals: [None, None],
         };
         let receiver = |(host, plan): (usize, &ReceiverPlan)| {
             let mine = simulation.transfers.iter().enumerate();
@@ -230,6 +252,7 @@ impl Running {
         Running {
             now: Time::ZERO,
             runs_at_once: 0,
+            links: simulation.transfers.iter().enumerate().map(links).collect(),
             flows: simulation.transfers.iter().enumerate().map(flow).collect(),
             receivers: simulation.receivers.iter().enumerate().map(receiver).collect(),
             watches: simulation
@@ -259,7 +282,8 @@ impl Running {
             let sender = flow.sender.as_ref().filter(|_| !sender_over);
             let wake = sender.and_then(|sender| sender.wake.next(&sender.host));
             let [to_sender, to_receiver] = flow.refusals;
-            let links = [flow.forward.next_delivery(), flow.backward.next_delivery()];
+            let links = &self.links[flow.links];
+            let links = [links.forward.next_delivery(), links.backward.next_delivery()];
             let times = links.into_iter().chain([wake, to_sender, to_receiver]);
             // A receiver runs on for those that are not over.
             let host = receiver.wake.next(&receiver.host).filter(|_| !receiver_over || admitted);
@@ -282,8 +306,11 @@ impl Running {
         self.runs_at_once = if at > self.now { 0 } else { self.runs_at_once + 1 };
         assert!(self.runs_at_once < RUNS_AT_ONCE_MAX, "time does not pass any more");
         self.now = at;
-        for index in 0..self.flows.len() {
+        for index in 0..self.links.len() {
             self.deliver(index);
+        }
+        for index in 0..self.flows.len() {
+            self.refuse(index);
             if self.sender_is_due(index) {
                 self.run_sender(index);
             }
@@ -319,46 +346,64 @@ impl Running {
         }
     }
 
-    /// What has arrived by now, in both directions.
-    fn deliver(&mut self, index: usize) {
+    /// What has arrived by now on these links, in both directions.
+    fn deliver(&mut self, links: usize) {
         let now = self.now;
-        let icmp = self.simulation.icmp;
+        while let Some(delivery) = self.links[links].forward.poll_delivery(now) {
+            self.deliver_to_receiver(delivery);
+        }
+        while let Some(delivery) = self.links[links].backward.poll_delivery(now) {
+            self.deliver_to_sender(delivery);
+        }
+    }
+
+    fn deliver_to_receiver(&mut self, delivery: Delivery<(usize, SimPacket)>) {
+        let now = self.now;
+        let (index, packet) = delivery.packet;
         let flow = &mut self.flows[index];
         let receiver = &mut self.receivers[flow.plan.receiver];
-        let watch = &mut self.watches[index];
-        while let Some(delivery) = flow.forward.poll_delivery(now) {
-            let bytes = delivery.bytes as u64;
-            watch.on_receiver_host(delivery.bytes);
-            // A closed connection's socket leaves its port open: the process listens on.
-            if receiver.host.is_dead(now) {
-                if icmp && flow.refusals[0].is_none() {
-                    flow.refusals[0] = Some(now + flow.plan.path.backward.delay);
-                }
-                continue;
+        let bytes = delivery.bytes as u64;
+        self.watches[index].on_receiver_host(delivery.bytes);
+        // A closed connection's socket leaves its port open: the process listens on.
+        if receiver.host.is_dead(now) {
+            if self.simulation.icmp && flow.refusals[0].is_none() {
+                flow.refusals[0] = Some(now + flow.plan.path.backward.delay);
             }
-            self.trace.add(now, index, Happening::ReceiverGot, [bytes, 0, 0]);
-            if receiver.is_over(now, index) {
-                continue;
-            }
-            if !receiver.receive(now, index, delivery.packet, delivery.corruption) {
-                self.trace.add(now, index, Happening::SocketDrop, [bytes, 0, 0]);
-            }
+            return;
         }
-        while let Some(delivery) = flow.backward.poll_delivery(now) {
-            let SimPacket::Datagram(mut datagram) = delivery.packet else { continue };
-            let Some(sender) = flow.sender.as_mut().filter(|sender| !sender.is_over(now)) else {
-                if icmp && flow.refusals[1].is_none() {
-                    flow.refusals[1] = Some(now + flow.plan.path.forward.delay);
-                }
-                continue;
-            };
-            if let Some(corruption) = delivery.corruption {
-                corruption.apply(&mut datagram);
-            }
-            self.trace.add(now, index, Happening::SenderGot, [datagram.len() as u64, 0, 0]);
-            watch.on_sender_host(&datagram);
-            sender.receive(now, datagram);
+        self.trace.add(now, index, Happening::ReceiverGot, [bytes, 0, 0]);
+        if receiver.is_over(now, index) {
+            return;
         }
+        if !receiver.receive(now, index, packet, delivery.corruption) {
+            self.trace.add(now, index, Happening::SocketDrop, [bytes, 0, 0]);
+        }
+    }
+
+    fn deliver_to_sender(&mut self, delivery: Delivery<(usize, SimPacket)>) {
+        let now = self.now;
+        let (index, packet) = delivery.packet;
+        let flow = &mut self.flows[index];
+        let SimPacket::Datagram(mut datagram) = packet else { return };
+        let Some(sender) = flow.sender.as_mut().filter(|sender| !sender.is_over(now)) else {
+            if self.simulation.icmp && flow.refusals[1].is_none() {
+                flow.refusals[1] = Some(now + flow.plan.path.forward.delay);
+            }
+            return;
+        };
+        if let Some(corruption) = delivery.corruption {
+            corruption.apply(&mut datagram);
+        }
+        self.trace.add(now, index, Happening::SenderGot, [datagram.len() as u64, 0, 0]);
+        self.watches[index].on_sender_host(&datagram);
+        sender.receive(now, datagram);
+    }
+
+    /// ICMP messages that have arrived by now.
+    fn refuse(&mut self, index: usize) {
+        let now = self.now;
+        let flow = &mut self.flows[index];
+        let receiver = &mut self.receivers[flow.plan.receiver];
         if flow.refusals[0].take_if(|at| *at <= now).is_some()
             && let Some(sender) = flow.sender.as_mut().filter(|sender| !sender.is_over(now))
         {
@@ -373,12 +418,13 @@ impl Running {
     fn run_sender(&mut self, index: usize) {
         let now = self.now;
         let flow = &mut self.flows[index];
+        let links = &mut self.links[flow.links];
         let Some(sender) = flow.sender.as_mut() else { return };
         let (watch, trace) = (&mut self.watches[index], &mut self.trace);
         sender.run(now);
         loop {
             while let Some(transmit) = sender.next_transmit(now) {
-                send(now, index, &transmit, sender, &mut flow.forward, watch, trace);
+                send(now, index, &transmit, sender, &mut links.forward, watch, trace);
             }
             let mut told = false;
             while let Some(event) = sender.next_event(now) {
@@ -394,12 +440,14 @@ impl Running {
 
     fn run_receiver(&mut self, host: usize) {
         let now = self.now;
-        let (flows, trace) = (&mut self.flows, &mut self.trace);
+        let (flows, links, trace) = (&self.flows, &mut self.links, &mut self.trace);
         self.receivers[host].run(now, &mut self.watches, |index, watch, datagram| {
             let number = watch.on_receiver_datagram(&datagram);
             let bytes = datagram.len();
             trace.add(now, index, Happening::ReceiverSent, [number, bytes as u64, 0]);
-            if flows[index].backward.offer(now, SimPacket::Datagram(datagram), bytes).is_some() {
+            let backward = &mut links[flows[index].links].backward;
+            let packet = (index, SimPacket::Datagram(datagram));
+            if backward.offer(now, packet, bytes).is_some() {
                 trace.add(now, index, Happening::Lost, [1, bytes as u64, 0]);
             }
         });
@@ -412,12 +460,13 @@ impl Running {
             let stats = receiver.stats(index).unwrap_or_default();
             let connection = receiver.connections.remove(&index);
             let Some((connection, sender)) = connection.zip(flow.sender.take()) else { continue };
+            let links = &self.links[flow.links];
             transfers.push(TransferOutcome::new(
                 &flow.plan,
                 &sender,
                 connection,
                 stats,
-                [*flow.forward.counters(), *flow.backward.counters()],
+                [links.forward.counters(), links.backward.counters()].map(|counters| *counters),
             ));
         }
         Outcome {
@@ -451,7 +500,7 @@ fn send(
     index: usize,
     transmit: &Transmit,
     sender: &SendingHost,
-    link: &mut Link<SimPacket>,
+    link: &mut Link<(usize, SimPacket)>,
     watch: &mut Watch,
     trace: &mut Trace,
 ) {
@@ -471,7 +520,7 @@ fn send(
     };
     for packet in packets {
         let bytes = packet.datagram_bytes();
-        if link.offer(now, packet, bytes).is_some() {
+        if link.offer(now, (index, packet), bytes).is_some() {
             trace.add(now, index, Happening::Lost, [0, bytes as u64, 0]);
         }
     }

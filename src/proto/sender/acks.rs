@@ -159,12 +159,15 @@ impl Sender {
         let sent_packets = (ack.largest.0 + 1).saturating_sub(self.config.first_number);
         let rate = self.rate_sample(ack, acked);
         let departure = acked.largest.unwrap_or_default();
+        let one_way =
+            acked.largest.map(|it| self.one_way_delay.on_sample(now, it.at, ack.arrival_us));
+        let rtt_above = rtt.map(|rtt| rtt.saturating_sub(self.rtt.minimum()));
         self.controller.on_ack(&AckSample {
             now,
             smoothed_rtt: self.rtt.smoothed(),
             rtt,
             min_rtt: self.rtt.minimum(),
-            queue_delay: self.rtt.latest().saturating_sub(self.rtt.minimum()),
+            queue_delay: one_way.zip(rtt_above).map(|(one_way, rtt)| one_way.min(rtt)),
             rate: rate.bytes_per_second,
             is_train: rate.is_train,
             limited: rate.limited,

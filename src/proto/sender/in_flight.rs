@@ -346,6 +346,19 @@ impl InFlight {
         self.declare_lost(index, taken, lost);
     }
 
+    /// Declares lost what left more than `age` ago.
+    pub fn take_older(&mut self, now: Time, age: std::time::Duration, lost: &mut Lost) {
+        for index in 0..self.runs.len() {
+            let Some(run) = self.runs.get(index).filter(|run| run.departure.at + age <= now) else {
+                return;
+            };
+            let open = run.open_mask();
+            if open != 0 {
+                self.declare_lost(index, open, lost);
+            }
+        }
+    }
+
     fn declare_lost(&mut self, index: usize, bits: u64, lost: &mut Lost) {
         let Some(run) = self.runs.get_mut(index) else { return };
         debug_assert_eq!(bits & !run.open_mask(), 0, "only open packets can become lost");

@@ -39,7 +39,7 @@ use self::in_flight::{InFlight, Mark};
 use self::loss_count::LossCount;
 use self::pacer::Pacer;
 use self::path_mtu::PathMtu;
-use self::rtt::RttEstimator;
+use self::rtt::{OneWayDelay, RttEstimator};
 use super::config::SenderConfig;
 use super::error::Error;
 use super::event::SenderEvent;
@@ -119,6 +119,7 @@ pub struct Sender {
 
     in_flight: InFlight,
     rtt: RttEstimator,
+    one_way_delay: OneWayDelay,
     /// The receiver's largest ACK delay.
     ack_delay_max: Duration,
     reordering_window: Duration,
@@ -209,6 +210,7 @@ impl Sender {
             settled: Settled::default(),
             in_flight: InFlight::new(first),
             rtt: RttEstimator::default(),
+            one_way_delay: OneWayDelay::default(),
             ack_delay_max: Duration::from_millis(5),
             reordering_window: Duration::ZERO,
             reordering_rounds: 0,
@@ -478,9 +480,13 @@ impl Sender {
         self.in_flight.bytes()
     }
 
-    /// Bytes that the controller allows in flight.
+    /// Bytes that may be in flight: what the controller allows, halved at each probe timeout
+    /// after the first until something is heard.
     pub fn window_bytes(&self) -> u64 {
-        self.controller.window_bytes()
+        let halvings = self.pto_backoff.saturating_sub(1).min(32);
+        let least = 2 * self.mtu.datagram_bytes() as u64;
+        let window = self.controller.window_bytes();
+        (window >> halvings).max(least.min(window))
     }
 
     /// Bytes of memory held, for the simulation's bound.
@@ -571,7 +577,8 @@ impl Sender {
         // Held by credit alone there is no sign of loss, and the ACK that ends it may be lost.
         let credit_alone = self.held_by_credit() && !self.in_flight.has_open_content();
         let backoff_max = if credit_alone { CREDIT_BACKOFF_MAX } else { 16 };
-        let doubled = timeout.saturating_mul(1 << self.pto_backoff.min(backoff_max));
+        let doublings = self.pto_backoff.saturating_sub(1).min(backoff_max);
+        let doubled = timeout.saturating_mul(1 << doublings);
         let from = if waiting { self.pto_from } else { self.last_sent };
         Some(from + doubled.min(bound))
     }
@@ -590,6 +597,11 @@ impl Sender {
         }
         let mut lost = in_flight::Lost::default();
         self.in_flight.take_oldest(2, &mut lost);
+        if self.pto_backoff > 1 && self.rtt.has_sample() {
+            // Two in a row: what left before the first one is gone, or nothing can come back.
+            let timeout = self.rtt.probe_timeout(self.ack_delay_max);
+            self.in_flight.take_older(now, timeout, &mut lost);
+        }
         self.probes_are_bare = lost.chunks.is_empty() && self.held_by_credit();
         self.requeue(&lost);
         self.controller.on_probe_timeout();

@@ -73,6 +73,32 @@ impl RttEstimator {
     }
 }
 
+/// Delay of the way to the receiver above its least, from two clocks whose difference is unknown.
+#[derive(Clone, Debug, Default)]
+pub struct OneWayDelay {
+    /// Least difference of the clocks' readings, in microseconds, as [`RttEstimator`] has it.
+    minimum: Option<[i64; 2]>,
+    half_window_start: Time,
+}
+
+impl OneWayDelay {
+    /// A packet left at `sent_at` and arrived at `arrival_us` of the receiver's clock; how much
+    /// longer it took than the fastest one of the last 5 to 10 s.
+    pub fn on_sample(&mut self, now: Time, sent_at: Time, arrival_us: u64) -> Duration {
+        // Both clocks count from any start: only differences of this mean anything.
+        let sent_us = sent_at.as_nanos() / 1_000;
+        let sample = arrival_us.wrapping_sub(sent_us).cast_signed();
+        let minimum = self.minimum.get_or_insert([sample; 2]);
+        if now.saturating_since(self.half_window_start) > MIN_RTT_WINDOW / 2 {
+            *minimum = [sample, minimum[0]];
+            self.half_window_start = now;
+        }
+        minimum[0] = minimum[0].min(sample);
+        let least = minimum[0].min(minimum[1]);
+        Duration::from_micros(u64::try_from(sample.saturating_sub(least)).unwrap_or(0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +130,17 @@ mod tests {
             rtt.on_sample(now, Duration::from_millis(20));
         }
         assert_eq!(rtt.minimum(), Duration::from_millis(20));
+    }
+
+    #[test]
+    fn one_way_delay_is_told_above_its_least_whatever_the_clocks_say() {
+        let mut delay = OneWayDelay::default();
+        let sent = Time::ZERO + Duration::from_secs(7_000);
+        let at = |ms| sent + Duration::from_millis(ms);
+        assert_eq!(delay.on_sample(at(0), at(0), 1_000_000), Duration::ZERO);
+        assert_eq!(delay.on_sample(at(10), at(10), 1_013_000), Duration::from_millis(3));
+        // The receiver's clock was set back: that is no queue, and nothing breaks.
+        assert_eq!(delay.on_sample(at(20), at(20), 5), Duration::ZERO);
+        assert_eq!(delay.on_sample(at(30), at(30), 11_005), Duration::from_millis(1));
     }
 }

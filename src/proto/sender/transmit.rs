@@ -131,7 +131,7 @@ impl Sender {
         if self.held_by_credit() || self.held_by_window() || self.pacer.ready_at(now).is_err() {
             return None;
         }
-        let room = self.controller.window_bytes().saturating_sub(self.in_flight.bytes());
+        let room = self.window_bytes().saturating_sub(self.in_flight.bytes());
         let burst = room.min(self.pacer.burst_bytes());
         let packets = (burst / self.mtu.datagram_bytes() as u64)
             .clamp(1, RUN_PACKETS_MAX)
@@ -207,7 +207,9 @@ impl Sender {
             false => self.stats.packets_resent += packets,
         }
         self.count_sent(now, packets, bytes + packets * limits::DATA_HEADER_BYTES as u64);
-        let ack_now = ack_now || !self.has_content();
+        // The first flight's spacing tells the rate; one ACK that says so may be lost.
+        let is_first_flight = self.mark.received_bytes == 0;
+        let ack_now = ack_now || is_first_flight || !self.has_content();
         Transmit::Body(BodyRun { first, range, payload_bytes, ack_now, is_new })
     }
 
@@ -295,7 +297,7 @@ impl Sender {
     pub(super) fn held_by_window(&self) -> bool {
         let datagram = self.mtu.datagram_bytes() as u64;
         let in_flight = self.in_flight.bytes();
-        in_flight > 0 && in_flight + datagram > self.controller.window_bytes()
+        in_flight > 0 && in_flight + datagram > self.window_bytes()
     }
 
     pub(super) fn set_pace(&mut self, now: Time) {

@@ -34,8 +34,8 @@ const PACING: f64 = 1.2;
 
 /// How the window grows. All windows are in packets.
 #[derive(Clone, Debug)]
-struct Curve {
-    window: f64,
+pub(super) struct Curve {
+    pub(super) window: f64,
     slow_start_threshold: f64,
     /// Window before the last cut, after fast convergence: where the curve is flat.
     window_max: f64,
@@ -57,12 +57,25 @@ struct Epoch {
 }
 
 impl Curve {
+    /// A curve in congestion avoidance, at its flat point.
+    pub(super) fn at_window(window: f64) -> Curve {
+        let window = window.max(LEAST_WINDOW_PACKETS);
+        Curve {
+            window,
+            slow_start_threshold: window,
+            window_max: window,
+            window_prior: window,
+            epoch: None,
+        }
+    }
+
     /// W_cubic(t) of figure 1.
     fn at(&self, epoch: &Epoch, seconds: f64) -> f64 {
         C * (seconds - epoch.k).powi(3) + self.window_max
     }
 
-    fn cut(&mut self) {
+    /// Gives way to a loss.
+    pub(super) fn cut(&mut self) {
         // Fast convergence (section 4.7).
         self.window_max = match self.window < self.window_max {
             true => self.window * (1.0 + BETA) / 2.0,
@@ -75,7 +88,7 @@ impl Curve {
     }
 
     /// Congestion avoidance (sections 4.2 to 4.5).
-    fn avoid(&mut self, now: Time, rtt: Duration, acked_packets: f64) {
+    pub(super) fn avoid(&mut self, now: Time, rtt: Duration, acked_packets: f64) {
         let mut epoch = self.epoch.take().unwrap_or_else(|| {
             // Without a cut the curve starts at its flat point.
             self.window_max = self.window_max.max(self.window);

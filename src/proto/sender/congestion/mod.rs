@@ -26,8 +26,9 @@ pub struct AckSample {
     pub rtt: Option<Duration>,
     /// Least RTT of the last 5 to 10 s.
     pub min_rtt: Duration,
-    /// Delay above the least that this ACK shows, its delay at the receiver taken off.
-    pub queue_delay: Duration,
+    /// Delay in queues on the way to the receiver: the lesser of what the one-way delay and the
+    /// RTT have above their least. None if this ACK shows none.
+    pub queue_delay: Option<Duration>,
     /// Delivery rate in bytes per second by the receiver's clock, over about one RTT.
     pub rate: Option<u64>,
     /// The rate is from the spacing of the first flight, which left at once.
@@ -136,7 +137,7 @@ impl Algorithm {
         seed: u64,
     ) -> Box<dyn Controller> {
         match self {
-            Algorithm::Auto => Box::new(auto::Auto::new(now, rtt, rate_bytes)),
+            Algorithm::Auto => Box::new(auto::Auto::new(rtt, rate_bytes)),
             Algorithm::Bbr => Box::new(bbr::Bbr::new(now, rtt, seed)),
             Algorithm::Cubic => Box::new(cubic::Cubic::new(rtt)),
             Algorithm::Fixed => Box::new(fixed::Fixed::new(rate_bytes)),

@@ -12,7 +12,7 @@ pub fn sample(now: Time, rtt: Duration) -> AckSample {
         smoothed_rtt: rtt,
         rtt: Some(rtt),
         min_rtt: rtt,
-        queue_delay: Duration::ZERO,
+        queue_delay: None,
         rate: None,
         is_train: false,
         limited: false,
