@@ -9,6 +9,7 @@ mod host;
 mod impairment;
 mod link;
 mod outcome;
+mod plan;
 pub mod preset;
 mod receiving_host;
 mod sending_host;
@@ -27,8 +28,9 @@ pub use impairment::{
 };
 pub use link::{Delivery, Link, LinkChange, LinkConfig, LinkCounters, LossCounters, NewValue};
 pub use outcome::{Outcome, TransferOutcome};
+pub use plan::{ReceiverPlan, TransferPlan};
 pub use preset::Path;
 pub use shaper::{Policer, QueueLimit};
-pub use simulation::{ReceiverPlan, Simulation, TransferPlan};
+pub use simulation::Simulation;
 pub use source::{Decision, SimFile};
 pub use storage::Stored;

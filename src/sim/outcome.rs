@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::link::LinkCounters;
+use super::plan::TransferPlan;
 use super::receiving_host::Connection;
 use super::sending_host::SendingHost;
-use super::simulation::TransferPlan;
 use super::source::{Decision, SimFile};
 use super::storage::Stored;
 use crate::proto::{Error, RangeSet, ReceiverEvent, ReceiverStats, SenderEvent, SenderStats, Time};

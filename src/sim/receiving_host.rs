@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use super::disk::{Disk, DiskOutcome};
 use super::host::{HostConfig, Wake, charged_bytes};
 use super::impairment::Corruption;
+use super::plan::ReceiverPlan;
 use super::sending_host::{MEMORY_RUNS, SimPacket};
-use super::simulation::ReceiverPlan;
 use super::storage::{Storage, Write};
 use super::watch::Watch;
 use crate::proto::{

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::disk::DiskConfig;
 use super::host::HostConfig;
 use super::impairment::{Direction, mix};
 use super::link::{Delivery, Link};
 use super::outcome::{Outcome, TransferOutcome};
+use super::plan::{ReceiverPlan, TransferPlan};
 use super::preset::Path;
 use super::receiving_host::ReceivingHost;
 use super::sending_host::{SendingHost, SimPacket};
@@ -20,57 +20,13 @@ use super::source::{Decision, SimFile};
 use super::storage::{Storage, Stored};
 use super::trace::{Happening, Trace};
 use super::watch::Watch;
-use crate::proto::{ReceiverConfig, SenderConfig, Time, Transmit};
+use crate::proto::{SenderConfig, Time, Transmit};
 
 /// Virtual time after which a run that does not end counts as hung.
 const DEADLINE: Duration = Duration::from_secs(3_600);
 
 /// So often may a process run without time passing before it counts as hung.
 const RUNS_AT_ONCE_MAX: u32 = 100_000;
-
-/// One transfer: a sender, its path, and what it sends.
-#[derive(Clone, Debug)]
-pub struct TransferPlan {
-    /// Both directions.
-    pub path: Path,
-    /// What is sent.
-    pub files: Vec<SimFile>,
-    /// The machine's tunables.
-    pub config: SenderConfig,
-    /// Scheduling.
-    pub host: HostConfig,
-    /// When the sender starts.
-    pub starts_at: Time,
-    /// Index of the receiver it sends to.
-    pub receiver: usize,
-    /// Index of an earlier transfer whose links this one's packets share; its own path is not
-    /// looked at then. Default none.
-    pub shares_path_of: Option<usize>,
-}
-
-/// One receiving host.
-#[derive(Clone, Debug)]
-pub struct ReceiverPlan {
-    /// The machines' tunables, the socket's buffer among them.
-    pub config: ReceiverConfig,
-    /// Scheduling.
-    pub host: HostConfig,
-    /// What it writes to.
-    pub disk: DiskConfig,
-    /// Packets that may wait for the disk, for each transfer. Default 4,096.
-    pub pool_packets: u64,
-}
-
-impl Default for ReceiverPlan {
-    fn default() -> ReceiverPlan {
-        ReceiverPlan {
-            config: ReceiverConfig::default(),
-            host: HostConfig::default(),
-            disk: DiskConfig::default(),
-            pool_packets: 4_096,
-        }
-    }
-}
 
 /// What is to be simulated. Fields may be changed freely before the run.
 #[derive(Clone, Debug)]

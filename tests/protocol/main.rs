@@ -1,5 +1,7 @@
 //! proto.md as tests, over the simulation: one module per section.
 
+// Pacing and congestion control: each controller under every condition, and beside others.
+mod controllers;
 // Acknowledgement and Credit: when ACKs go back, and what they allow.
 mod credit;
 // End: END, CLOSE, linger, silence, deaths.

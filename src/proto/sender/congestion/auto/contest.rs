@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 enum Look {
     No,
     Slow(Drain),
-    Look(Drain),
+    Judge(Drain),
 }
 
 /// See the module's description.
@@ -117,8 +117,8 @@ impl Contest {
                     false => Look::No,
                 }
             }
-            Look::Slow(drain) => Look::Look(drain),
-            Look::Look(drain) => {
+            Look::Slow(drain) => Look::Judge(drain),
+            Look::Judge(drain) => {
                 self.looked_at = now;
                 if drain.owner(queue) == Owner::Us {
                     return true;
@@ -138,7 +138,7 @@ impl Contest {
     pub fn pace(&self, datagram_bytes: u64, rtt: Duration, rate: f64) -> f64 {
         match self.look {
             Look::Slow(drain) => drain.gain * rate,
-            Look::Look(_) => rate,
+            Look::Judge(_) => rate,
             Look::No => PACING * self.curve.window * datagram_bytes as f64 / rtt.as_secs_f64(),
         }
     }

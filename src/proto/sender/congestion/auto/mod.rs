@@ -68,8 +68,9 @@ const CONTESTED: f64 = 2.0;
 /// Packets of the first flight: their spacing on arrival is the first rate sample.
 const FIRST_WINDOW_PACKETS: u64 = 64;
 
-/// Receivers may hold an ACK so long, hosts may be late so long; the window covers it.
-const SLACK: Duration = Duration::from_micros(500);
+/// The window covers what is no round trip: an ACK is held for up to 1 ms at the receiver, a burst
+/// spans half of one, and hosts wake up late.
+const SLACK: Duration = Duration::from_millis(2);
 
 /// Where the drain of a standing queue is. What a round shows had left in the round before.
 #[derive(Clone, Copy, Debug, PartialEq)]
