@@ -26,6 +26,9 @@ const TRANSMITS_MAX: usize = 5_000;
 /// Connection and seed that the hostile receiver chooses.
 const SEALER: Sealer = Sealer { connection: 0x00ec, seed: 0x1234 };
 
+/// The feature of [`SenderEvent::Connected`].
+const CONNECTED: u64 = 2;
+
 struct Hostile {
     now: Time,
     sender: Sender,
@@ -33,7 +36,8 @@ struct Hostile {
     files: VecDeque<u64>,
     entries: u32,
     digest: DigestAlgorithm,
-    greeting: Option<Greeting>,
+    /// The last HELLO, and when it came.
+    greeting: Option<(Greeting, Time)>,
     /// Number of our next packet.
     next_number: u64,
     /// One more than the largest number of the sender.
@@ -136,7 +140,7 @@ impl Hostile {
     }
 
     fn send_frame(&mut self, frame: &Frame<'_>) {
-        let Some(Greeting { connection, seed, .. }) = self.greeting else { return };
+        let Some((Greeting { connection, seed, .. }, _)) = self.greeting else { return };
         let number = match frame {
             Frame::Welcome(_) => 0,
             _ => {
@@ -151,7 +155,7 @@ impl Hostile {
     }
 
     fn send_welcome(&mut self, input: &mut Input<'_>) {
-        let Some(greeting) = self.greeting else { return };
+        let Some((greeting, _)) = self.greeting else { return };
         let credit = 2 + input.odd_u32() % (u32::MAX - 2);
         let is_first = self.credit == 0;
         let welcome = Welcome {
@@ -277,7 +281,7 @@ impl Hostile {
     }
 
     fn send_raw(&mut self, input: &mut Input<'_>) {
-        let Some(Greeting { connection, seed, .. }) = self.greeting else { return };
+        let Some((Greeting { connection, seed, .. }, _)) = self.greeting else { return };
         let (frame_type, flags) = (input.byte() % 9, input.byte() % 16);
         let count = if input.flag() { input.below(4) } else { input.below(300) } as usize;
         let frame = input.bytes(count);
@@ -400,8 +404,11 @@ impl Hostile {
         assert!(datagram.len() <= limits::DATAGRAM_BYTES_MAX);
         if let Ok(packet) = Opener::hello().open(datagram) {
             let Frame::Hello(hello) = packet.frame else { panic!("not a HELLO") };
-            assert!(self.greeting.is_none_or(|known| known == hello.greeting), "another HELLO");
-            self.greeting = Some(hello.greeting);
+            if self.greeting.is_some_and(|(known, at)| known != hello.greeting && !self.may_ask(at))
+            {
+                panic!("another HELLO");
+            }
+            self.greeting = Some((hello.greeting, self.now));
             return;
         }
         let Sealer { connection, seed } = SEALER;
@@ -416,6 +423,11 @@ impl Hostile {
         let datagram_bytes = run.payload_bytes as usize + limits::DATA_HEADER_BYTES;
         assert!(datagram_bytes <= limits::DATAGRAM_BYTES_MAX, "a datagram too large");
         self.check_numbers(run.first.0, run.packets(), true);
+    }
+
+    /// Whether a receiver that was heard may be asked by another HELLO if the last one was at `at`.
+    fn may_ask(&self, at: Time) -> bool {
+        self.features & CONNECTED != 0 && self.now.saturating_since(at) >= Duration::from_secs(1)
     }
 
     /// Numbers go up by one, and content keeps to the credit but for two packets a timeout.
