@@ -7,11 +7,12 @@ use std::fs;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::content::{names, room, same_bytes, write_random};
+use crate::support::content::{Random, names, room_for, same_bytes, write_random};
 use crate::support::process::Program;
 use crate::support::root::{is_installed, skip};
 use crate::support::transfer::{Receiver, send_command, send_words, transfer};
@@ -48,9 +49,9 @@ struct Files {
 }
 
 impl Files {
-    fn new() -> Files {
-        let room = room();
-        let sizes = [("a.bin", 5_000), ("b.bin", 1_200_000), ("c.bin", 10 << 20)];
+    fn new(last: u64) -> Files {
+        let room = room_for(3 * last);
+        let sizes = [("a.bin", 5_000), ("b.bin", 1_200_000), ("c.bin", last)];
         let file = |(name, bytes)| write_random(&room.path().join(name), bytes, bytes);
         let sources = sizes.into_iter().map(file).collect();
         Files { room, sources }
@@ -145,14 +146,40 @@ fn strace_is_there() -> bool {
 #[test]
 fn a_receiver_killed_at_any_call_leaves_nothing_wrong_and_a_rerun_completes() {
     if strace_is_there() {
-        Files::new().kill_at(RECEIVER_CALLS, Files::kill_receiver);
+        Files::new(10 << 20).kill_at(RECEIVER_CALLS, Files::kill_receiver);
     }
 }
 
 #[test]
 fn a_sender_killed_at_any_call_leaves_nothing_wrong_and_a_rerun_completes() {
     if strace_is_there() {
-        Files::new().kill_at(SENDER_CALLS, Files::kill_sender);
+        Files::new(10 << 20).kill_at(SENDER_CALLS, Files::kill_sender);
+    }
+}
+
+#[test]
+fn kills_at_random_moments_leave_nothing_wrong_and_a_rerun_completes() {
+    let files = Files::new(40 << 20);
+    let rounds = if std::env::var_os("UFX_LONG").is_some() { 1_000 } else { 20 };
+    for seed in 0..rounds {
+        let mut random = Random::new(seed);
+        // Killed up to three times in a row before it may complete.
+        for _ in 0..=random.below(3) {
+            let receiver = Receiver::start(&files.dir(), &["--once"]);
+            let sender = Program::start(&mut receiver.sender(&files.sources, &["--rate", "4G"]));
+            // The moment is what is drawn; whatever has happened by then, all must be well.
+            std::thread::sleep(Duration::from_micros(random.below(120_000)));
+            match random.below(2) {
+                0 => receiver.program.signal(Signal::KILL),
+                _ => sender.signal(Signal::KILL),
+            }
+            // The other one has nothing left to do.
+            receiver.program.signal(Signal::TERM);
+            sender.signal(Signal::KILL);
+            receiver.program.wait();
+            sender.wait();
+        }
+        files.check(&format!("seed {seed}"));
     }
 }
 
@@ -161,7 +188,7 @@ fn with_fsync_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_answ
     if !strace_is_there() {
         return;
     }
-    let files = Files::new();
+    let files = Files::new(10 << 20);
     let trace = files.room.path().join("trace");
     let mut recv = Command::new("strace");
     recv.args(["-f", "-y", "-e", "trace=utimensat,fchmod,fsync,renameat2,linkat", "-o"]);
