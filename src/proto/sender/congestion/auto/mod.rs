@@ -65,6 +65,15 @@ const DRAINS: u32 = 3;
 /// ... if it is so many times longer than is tolerated: several like us may keep a short one.
 const CONTESTED: f64 = 2.0;
 
+/// Standing queue that is tolerated: half an RTT, but within these. A burst is half a millisecond
+/// long, so that a shorter queue is none.
+const QUEUE_MIN: Duration = Duration::from_millis(1);
+const QUEUE_MAX: Duration = Duration::from_millis(5);
+
+/// Rounds shorter than this are taken together: ACKs come every millisecond, a few packets each,
+/// and show rather how hosts wake up than what the path does.
+const ROUND_MIN: Duration = Duration::from_millis(4);
+
 /// Packets of the first flight: their spacing on arrival is the first rate sample.
 const FIRST_WINDOW_PACKETS: u64 = 64;
 
@@ -120,7 +129,8 @@ pub struct Auto {
     datagram_bytes: u64,
     /// Least queue delay seen in the running round: a standing queue, not a burst.
     round_queue_delay: Option<Duration>,
-    /// Counters when the running round began.
+    /// When the running round began, and the counters then.
+    round_start: Time,
     sent_before: u64,
     received_before: u64,
     /// This round's loss is not only the path's.
@@ -159,6 +169,7 @@ impl Auto {
             smoothed_rtt: rtt,
             datagram_bytes: 1_472,
             round_queue_delay: None,
+            round_start: Time::ZERO,
             sent_before: 0,
             received_before: 0,
             spoiled: false,
@@ -182,9 +193,9 @@ impl Auto {
         self.min_rtt + self.longer.map_or(Duration::ZERO, |(_, longer)| longer)
     }
 
-    /// Standing queue that is tolerated: clamp(RTT / 2, 0.5 ms, 5 ms).
+    /// Standing queue that is tolerated.
     fn queue_bound(&self) -> Duration {
-        (self.min_rtt / 2).clamp(Duration::from_micros(500), Duration::from_millis(5))
+        (self.min_rtt / 2).clamp(QUEUE_MIN, QUEUE_MAX)
     }
 
     fn on_round(&mut self, sample: &AckSample) {
@@ -201,6 +212,7 @@ impl Auto {
             self.on_cycle_round(sample);
         }
         self.rates.on_round();
+        self.round_start = sample.now;
         self.gains = [self.gain(), self.gains[0]];
         self.sent_before = sample.sent_packets;
         self.received_before = sample.received_packets;
@@ -263,7 +275,7 @@ impl Auto {
             self.take_recent_rate(now);
         }
         let target = self.queue_bound() / 2;
-        self.draining = Draining::Slow(Drain::new(queue, target, self.smoothed_rtt));
+        self.draining = Draining::Slow(Drain::new(queue, target, self.smoothed_rtt.max(ROUND_MIN)));
     }
 
     fn count_owner(&mut self, owner: Owner) {
@@ -307,7 +319,9 @@ impl Auto {
         if self.spoiled || self.spoiled_before || sample.limited {
             return;
         }
-        let gain = self.gains[1];
+        // In a round of many round trips most of what arrives left in the same round.
+        let is_long = sample.now.saturating_since(self.round_start) > sample.smoothed_rtt * 2;
+        let gain = if is_long { self.gains[0] } else { self.gains[1] };
         let pace = if stands || gain > 1.02 {
             Pace::Other
         } else if gain < 0.9 {
@@ -363,8 +377,8 @@ impl Auto {
     }
 
     fn on_contest_round(&mut self, sample: &AckSample, queue: Option<Duration>) {
+        let bound = self.queue_bound();
         let Some(contest) = &mut self.contest else { return };
-        let bound = (self.min_rtt / 2).clamp(Duration::from_micros(500), Duration::from_millis(5));
         if contest.on_round(sample.now, self.smoothed_rtt, queue, bound) {
             self.contest = None;
             self.cycle = 2;
@@ -424,7 +438,8 @@ impl Controller for Auto {
                 startup.train_round.get_or_insert(self.round);
             }
         }
-        if sample.round_ended {
+        let long_enough = sample.now.saturating_since(self.round_start) >= ROUND_MIN;
+        if sample.round_ended && (long_enough || self.startup.is_some()) {
             self.on_round(sample);
         }
     }
