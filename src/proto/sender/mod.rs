@@ -66,6 +66,10 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 /// Doublings of the probe timeout while credit alone holds the sender (proto.md, "Loss detection").
 const CREDIT_BACKOFF_MAX: u32 = 2;
 
+/// The probe timeout at most, unless two RTTs are longer. Bursts of losses last for packets rather
+/// than for time: a peer that sends one a second does not see their end.
+const PTO_MAX: Duration = Duration::from_millis(300);
+
 /// A shell that calls later than this after it was due has stalled; a busy one is not so late.
 const LATENESS_MAX: Duration = Duration::from_millis(10);
 
@@ -572,7 +576,7 @@ impl Sender {
             return Some(self.last_sent + KEEPALIVE);
         }
         // One bad sample must not keep the sender silent for long.
-        let bound = KEEPALIVE.max(self.rtt.smoothed() * 2);
+        let bound = PTO_MAX.max(self.rtt.smoothed() * 2);
         let timeout = self.rtt.probe_timeout(self.ack_delay_max).min(bound);
         // Held by credit alone there is no sign of loss, and the ACK that ends it may be lost.
         let credit_alone = self.held_by_credit() && !self.in_flight.has_open_content();
