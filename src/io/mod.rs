@@ -23,6 +23,7 @@ pub mod report;
 pub mod send;
 pub mod socket;
 pub mod source;
+pub mod source_file;
 pub mod space;
 pub mod stop;
 pub mod sys;

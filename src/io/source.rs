@@ -6,23 +6,22 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{self, IoSliceMut};
-use std::os::fd::OwnedFd;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
+use rustix::fs::{Advice, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::confine::{FileError, Root};
 use super::exclude::Excludes;
 use super::listed::{self, Listed};
-use super::metadata::{Identity, is_regular, may_have_holes};
+use super::metadata::{Identity, is_regular};
 use super::name::{Links, NameError, RelativePath, escape_path};
 use super::recent::Recent;
+use super::source_file::SourceFile;
 use super::walk::{Walk, WalkItem};
-use super::whole::read_full;
 
 /// Directories that PATHs lie in which are held open at once.
 const PLACES_KEPT: usize = 8;
@@ -328,119 +327,6 @@ fn source_error(error: FileError, path: String) -> SourceError {
     }
 }
 
-/// An open source file in the state that was announced.
-#[derive(Debug)]
-pub struct SourceFile {
-    file: OwnedFd,
-    identity: Identity,
-    /// The local path, escaped.
-    path: String,
-}
-
-impl SourceFile {
-    /// Fills `buffers` one after the other from byte `offset` on.
-    ///
-    /// # Errors
-    /// [`SourceError::Changed`] if the file ends before the buffers do; what was read is then
-    /// of no use.
-    pub fn read_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> Result<(), SourceError> {
-        match read_full(&self.file, buffers, offset) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.changed()),
-            Err(errno) => Err(self.error("read", errno)),
-        }
-    }
-
-    /// Looks whether the file is still as announced; to be asked after the last byte was read.
-    ///
-    /// # Errors
-    /// [`SourceError::Changed`] if it is not. A file system notes the time of a change by its
-    /// tick (up to 10 ms), so a change within one tick of the announcement that keeps the size
-    /// stays unseen.
-    pub fn check_unchanged(&self) -> Result<(), SourceError> {
-        let stat = rustix::fs::fstat(&self.file).map_err(|errno| self.error("look at", errno))?;
-        if Identity::of(&stat) == self.identity { Ok(()) } else { Err(self.changed()) }
-    }
-
-    /// The ranges that hold data, in ascending order; what lies between them reads as zeros.
-    pub fn data_ranges(&self) -> DataRanges<'_> {
-        // A file that occupies its whole size has no holes; the search would cost two system
-        // calls for every small file. If the question itself fails, all of it is data.
-        let sparse = rustix::fs::fstat(&self.file).is_ok_and(|stat| may_have_holes(&stat));
-        DataRanges { source: self, position: 0, sparse }
-    }
-
-    fn changed(&self) -> SourceError {
-        SourceError::Changed { path: self.path.clone() }
-    }
-
-    fn error(&self, action: &'static str, errno: Errno) -> SourceError {
-        SourceError::Io { action, path: self.path.clone(), source: errno.into() }
-    }
-}
-
-/// A range of bytes in a file that holds data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DataRange {
-    /// First byte.
-    pub start: u64,
-    /// Number of bytes, at least 1.
-    pub bytes: u64,
-}
-
-/// The iterator of [`SourceFile::data_ranges`].
-#[derive(Debug)]
-pub struct DataRanges<'a> {
-    source: &'a SourceFile,
-    position: u64,
-    sparse: bool,
-}
-
-impl DataRanges<'_> {
-    fn find_data(&self) -> rustix::io::Result<Option<DataRange>> {
-        let (file, end) = (&self.source.file, self.source.identity.size);
-        let start = match rustix::fs::seek(file, SeekFrom::Data(self.position)) {
-            Ok(start) => start,
-            // No data from here on.
-            Err(Errno::NXIO) => return Ok(None),
-            Err(errno) => return Err(errno),
-        };
-        let stop = rustix::fs::seek(file, SeekFrom::Hole(start))?.min(end);
-        Ok((start < stop).then(|| DataRange { start, bytes: stop - start }))
-    }
-}
-
-impl Iterator for DataRanges<'_> {
-    type Item = Result<DataRange, SourceError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let end = self.source.identity.size;
-        if self.position >= end {
-            return None;
-        }
-        let rest = DataRange { start: self.position, bytes: end - self.position };
-        let found = match self.sparse.then(|| self.find_data()) {
-            // A file system that cannot tell holes: everything is data.
-            None | Some(Err(Errno::INVAL | Errno::OPNOTSUPP)) => Ok(Some(rest)),
-            Some(found) => found,
-        };
-        match found {
-            Ok(Some(range)) => {
-                self.position = range.start + range.bytes;
-                Some(Ok(range))
-            }
-            Ok(None) => {
-                self.position = end;
-                None
-            }
-            Err(errno) => {
-                self.position = end;
-                Some(Err(self.source.error("find the data in", errno)))
-            }
-        }
-    }
-}
-
 /// Open files by the number that the caller gives their entry, the last used ones kept.
 #[derive(Debug)]
 pub struct OpenSources {
@@ -481,9 +367,11 @@ impl OpenSources {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::io::IoSliceMut;
     use std::os::unix::fs::{FileExt, symlink};
     use std::path::absolute;
 
+    use super::super::source_file::{DataRange, ReadNow};
     use super::*;
 
     /// The entries of a walk over one file, and the means to open it.
@@ -658,5 +546,21 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &again));
         open.close(0);
         assert!(open.get(&sources, 0, &entry).is_err());
+    }
+
+    #[test]
+    fn what_was_just_written_is_read_without_waiting_where_the_file_system_can_say() {
+        let room = tempfile::tempdir().unwrap();
+        fs::write(room.path().join("file"), b"content").unwrap();
+        let sources = Sources::new(&[room.path().join("file")]).unwrap();
+        let Some(WalkItem::Entry(entry)) = Walk::new(&sources).next() else { panic!("no file") };
+        let file = sources.open(&entry).unwrap();
+        let mut bytes = [0; 7];
+        match file.read_now(&mut [IoSliceMut::new(&mut bytes)], 0) {
+            ReadNow::Read => assert_eq!(&bytes, b"content"),
+            other => assert_eq!(other, ReadNow::Never),
+        }
+        let beyond = file.read_now(&mut [IoSliceMut::new(&mut [0; 8])], 0);
+        assert_ne!(beyond, ReadNow::Read, "the file is shorter");
     }
 }

@@ -55,6 +55,11 @@ impl Space {
         }
     }
 
+    /// Whether the file system lives in memory.
+    pub fn is_in_memory(&self) -> bool {
+        self.in_memory
+    }
+
     /// Bytes that stay free: the larger of 1 % and 64 MiB.
     pub fn kept(&self) -> u64 {
         SPACE_KEPT_BYTES.max(self.total / SPACE_KEPT_DIVISOR)

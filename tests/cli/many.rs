@@ -48,7 +48,8 @@ fn a_receiver_serves_32_senders_at_the_same_time() {
     }
     assert_eq!(names(&dir).len(), SENDERS as usize);
     receiver.program.signal(Signal::TERM);
-    receiver.program.wait().expect_code(0);
+    let peak_bytes = receiver.program.wait().expect_code(0).peak_bytes;
+    assert!(peak_bytes < (64 + 8 * SENDERS) << 20, "the receiver held {peak_bytes} bytes");
 }
 
 #[test]

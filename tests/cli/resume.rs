@@ -319,13 +319,17 @@ fn system_calls_show_that_nothing_is_read_twice() {
     let [read, written] = ["read", "written"].map(|name| cut.room.path().join(name));
     let strace = |trace: &Path| {
         let mut command = Command::new("strace");
-        command.args(["-f", "-y", "-e", "trace=pread64,preadv,read,readv", "-o"]).arg(trace);
+        command
+            .args(["-f", "-y", "-e", "trace=pread64,preadv,preadv2,read,readv", "-o"])
+            .arg(trace);
         command.arg(env!("CARGO_BIN_EXE_ufx"));
         command
     };
     let mut recv = strace(&written);
     recv.args(["recv", "--json", "--once", "--port", "0", "--dir"]).arg(cut.dir());
     let receiver = Receiver::listening(Program::start(&mut recv));
+    // What is not in memory is brought there by a read of its own.
+    fs::read(&cut.source).unwrap();
     let mut send = strace(&read);
     send.args(send_words(&[&cut.source], &[], "127.0.0.1", receiver.port));
     let report = report_of(&Program::start(&mut send).wait().expect_code(0));

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::support::content::{names, room_for, same_bytes, write_random};
+use crate::support::content::{names, room, room_for, same_bytes, write_random};
 use crate::support::disk::{DISK_TOOLS, Disk};
 use crate::support::process::{Program, wait_until};
-use crate::support::root::is_root_with;
-use crate::support::transfer::Receiver;
+use crate::support::root::{is_installed, is_root_with, skip};
+use crate::support::transfer::{Receiver, both_succeed, send_words};
 
 /// Waits until a thread of the process hangs in the kernel.
 fn wait_for_hanging(process: u32) {
@@ -28,6 +29,27 @@ fn has_writing_thread(process: u32) -> bool {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm"));
     tasks.flatten().any(|task| name(task).is_ok_and(|name| name == "write\n"))
+}
+
+#[test]
+fn a_source_that_hangs_is_no_silence() {
+    if !is_installed("strace") {
+        return skip("needs the program strace");
+    }
+    let room = room();
+    let source = write_random(&room.path().join("a.bin"), 3_000_000, 83);
+    let dir = room.path().join("to");
+    let receiver = Receiver::start(&dir, &["--once", "--timeout", "4s"]);
+    // Nothing is in memory, and the first read of the disk takes longer than the receiver waits.
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=preadv2,pread64"]);
+    command.args(["-e", "inject=preadv2:error=EAGAIN"]);
+    command.args(["-e", "inject=pread64:delay_enter=6000000:when=1"]);
+    command.arg(env!("CARGO_BIN_EXE_ufx"));
+    command.args(send_words(&[&source], &[], "127.0.0.1", receiver.port));
+    let reports = both_succeed(Program::start(&mut command), receiver);
+    assert!(same_bytes(&source, &dir.join("a.bin")));
+    assert!(reports.sender["seconds"].as_f64().unwrap() > 6.0);
 }
 
 #[test]

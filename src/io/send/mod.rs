@@ -1,6 +1,7 @@
 //! Drives one `proto::Sender`: sockets, files and the clock around the machine.
 //!
-//! One thread does the network, reads the files and digests them; another one walks the sources.
+//! One thread does the network, reads the files and digests them; another one walks the sources,
+//! and a third, `reader`, is started when something is not in memory.
 //! `batch` fills datagrams, `outgoing` knows which bytes of the body are whose, `announce` walks,
 //! `outcome` turns the end into a report.
 
@@ -8,6 +9,7 @@ mod announce;
 mod batch;
 mod outcome;
 mod outgoing;
+mod reader;
 mod transfer;
 
 use std::net::SocketAddr;

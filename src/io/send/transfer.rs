@@ -1,15 +1,19 @@
-//! The loop of one sending transfer.
+//! The loop of one sending transfer. How it reads files is in `reading`.
+
+mod reading;
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::announce::{Announcer, Found, Nothing};
-use super::batch::{Batch, payload_slots};
+use super::batch::Batch;
 use super::outcome::{Ending, SendError};
 use super::outgoing::{self, Digester, OutgoingList};
+use super::reader::Reader;
 use super::{Listing, SendRequest};
 use crate::io::batch::ReceiveOutcome;
 use crate::io::buffer::BufferPool;
@@ -18,11 +22,12 @@ use crate::io::digest::BlockHasher;
 use crate::io::entropy::unpredictable;
 use crate::io::report::{Counters, Report};
 use crate::io::socket::{Socket, SocketOptions};
-use crate::io::source::{EntryKind, OpenSources, SourceEntry, SourceError, SourceFile};
+use crate::io::source::{EntryKind, OpenSources, SourceEntry, SourceError};
+use crate::io::source_file::SourceFile;
 use crate::io::stop::Stop;
 use crate::io::wait::{Doorbell, Interest, wait};
 use crate::proto::{BodyRun, Outcome, Sender, SenderConfig, SenderEvent, Transmit};
-use crate::wire::{CloseCode, DigestAlgorithm, Flags, Space, VoidReason, limits};
+use crate::wire::{CloseCode, Flags, Space, VoidReason, limits};
 
 /// Receives before the rest of the loop has its turn, whatever floods the socket.
 const RECEIVES_PER_TURN: usize = 64;
@@ -50,6 +55,14 @@ struct Transfer<'a> {
     counters: &'a Counters,
     listing: Listing<'a>,
     ending: Ending,
+    doorbell: Arc<Doorbell>,
+    stop: &'a Stop<'a>,
+    /// Started when something is not in memory.
+    reader: Option<Reader>,
+    /// What the reader has read last: of which entry, and which range of its file.
+    ahead: Option<(u32, Range<u64>)>,
+    /// A device that lives in memory: reading it never waits.
+    in_memory: Option<u64>,
 }
 
 /// Sends to one address. Fills in `report`.
@@ -94,6 +107,11 @@ pub fn run(
         counters,
         listing,
         ending: Ending::default(),
+        doorbell: Arc::clone(&doorbell),
+        stop,
+        reader: None,
+        ahead: None,
+        in_memory: None,
     };
     transfer.drive(&doorbell, stop);
     transfer.fill(report, header_bytes(&address) as u64);
@@ -212,7 +230,7 @@ impl Transfer<'_> {
         any
     }
 
-    fn push_entry(&mut self, source: SourceEntry, holes: Vec<std::ops::Range<u64>>) {
+    fn push_entry(&mut self, source: SourceEntry, holes: Vec<Range<u64>>) {
         let entry = self.sender.push_entry(&outgoing::wire_entry(&source));
         if !self.request.config.dry_run {
             for hole in &holes {
@@ -311,7 +329,8 @@ impl Transfer<'_> {
         };
         let mut bytes = vec![0; (range.end - range.start) as usize];
         let result = self.file(entry).and_then(|file| {
-            file.read_at(&mut [std::io::IoSliceMut::new(&mut bytes)], range.start)?;
+            let slots = &mut [std::io::IoSliceMut::new(&mut bytes)];
+            self.read(entry, &file, slots, range.start)?;
             file.check_unchanged()
         });
         match result {
@@ -397,78 +416,6 @@ impl Transfer<'_> {
             sealer.seal_data(number, flags, Space::Body, offset, datagram);
         }
         self.batch = batch;
-    }
-
-    /// Reads the run's bytes into their slots, and digests them if they are new. Bytes of a
-    /// file that cannot be read become zeros: its digest is never sent, so it is never committed.
-    fn read_body(&mut self, run: &BodyRun, datagrams: &mut [u8], datagram_bytes: usize) {
-        let parts: Vec<_> = self.list.parts(run.range.clone()).collect();
-        for (entry, range) in parts {
-            let Some(outgoing) = self.list.get(entry) else { continue };
-            let from = (outgoing.body.start + range.start - run.range.start) as usize;
-            let to = from + (range.end - range.start) as usize;
-            let mut slots = payload_slots(datagrams, datagram_bytes, from, to);
-            let is_void = outgoing.is_void;
-            let result = match self.file(entry) {
-                Ok(file) if !is_void => file.read_at(&mut slots, range.start).map(|()| file),
-                Ok(_) => Err(SourceError::Vanished { path: String::new() }),
-                Err(error) => Err(error),
-            };
-            match result {
-                Ok(file) if run.is_new => {
-                    self.digest(entry, &file, range.start, &slots);
-                }
-                // Without digests nobody else sees that a repetition differs from what was sent.
-                Ok(file) if self.request.config.digest == DigestAlgorithm::None => {
-                    if let Err(error) = file.check_unchanged() {
-                        self.give_up(entry, &error);
-                    }
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    for slot in &mut slots {
-                        slot.fill(0);
-                    }
-                    self.give_up(entry, &error);
-                }
-            }
-        }
-    }
-
-    fn digest(
-        &mut self,
-        entry: u32,
-        file: &SourceFile,
-        mut offset: u64,
-        slots: &[std::io::IoSliceMut<'_>],
-    ) {
-        let mut done = Vec::new();
-        let Some(outgoing) = self.list.get(entry) else { return };
-        for slot in slots {
-            self.digester.update(entry, outgoing, offset, slot, &mut done);
-            offset += slot.len() as u64;
-        }
-        if done.is_empty() {
-            return;
-        }
-        // Behind the read and before the digest: nobody commits a file that changed. Of each block,
-        // as any may turn out to be the last one that the receiver needs.
-        if let Err(error) = file.check_unchanged() {
-            return self.give_up(entry, &error);
-        }
-        for (entry, block, digest) in done {
-            self.sender.push_digest(entry, block, digest);
-        }
-        if self.digester.has_ended(entry) {
-            self.counters_read(entry);
-        }
-    }
-
-    fn counters_read(&mut self, entry: u32) {
-        // Retransmissions open it again; most files need none.
-        if self.list.get(entry).is_some_and(|one| one.body.end - one.body.start < 65_536) {
-            self.open.close(u64::from(entry));
-        }
     }
 
     fn flush(&mut self) {

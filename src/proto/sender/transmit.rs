@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::in_flight::{Chunk, RUN_PACKETS_MAX};
-use super::{HELLO_TIMES_MS, Held, Sender, State};
+use super::{HELLO_TIMES_MS, Held, KEEPALIVE, Sender, State};
 use crate::proto::time::Time;
 use crate::wire::{
     Close, CloseCode, Data, Flags, Frame, Hello, Limit, PacketNumber, Probe, Sealer, Space, Start,
@@ -228,6 +228,19 @@ impl Sender {
         self.in_flight.on_sent(now, 1, None, 1, bytes, self.mark);
         self.count_sent(now, 1, bytes);
         Transmit::Datagram(datagram)
+    }
+
+    /// A packet for a shell that is held up by its files and polls nothing else meanwhile: none if
+    /// the receiver has heard of it within the last second.
+    pub fn keep_alive(&mut self, now: Time) -> Option<Vec<u8>> {
+        if !matches!(self.state, State::Open) || now < self.last_sent + KEEPALIVE {
+            return None;
+        }
+        let probe = Frame::Probe(self.probe(0));
+        match self.transmit_frame(now, Flags { ack_now: true }, &probe) {
+            Transmit::Datagram(datagram) => Some(datagram),
+            Transmit::Body(_) => None,
+        }
     }
 
     fn transmit_close(&mut self, now: Time, code: CloseCode) -> Transmit {

@@ -1,0 +1,175 @@
+//! One open source file: reading it as long as it is the one that was announced, with and without
+//! waiting, and where it has data. `source` opens it.
+
+use std::io::IoSliceMut;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::SeekFrom;
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::metadata::{Identity, may_have_holes};
+use super::source::SourceError;
+use super::space::Space;
+use super::whole::{read_full, read_some};
+
+/// What came of reading without waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadNow {
+    /// All was in memory.
+    Read,
+    /// Something has to be waited for.
+    NotNow,
+    /// The file system cannot say.
+    Never,
+}
+
+/// An open source file in the state that was announced.
+#[derive(Debug)]
+pub struct SourceFile {
+    pub(super) file: OwnedFd,
+    pub(super) identity: Identity,
+    /// The local path, escaped.
+    pub(super) path: String,
+}
+
+impl SourceFile {
+    /// Fills `buffers` one after the other from byte `offset` on.
+    ///
+    /// # Errors
+    /// [`SourceError::Changed`] if the file ends before the buffers do; what was read is then
+    /// of no use.
+    pub fn read_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> Result<(), SourceError> {
+        match read_full(&self.file, buffers, offset) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.changed()),
+            Err(errno) => Err(self.error("read", errno)),
+        }
+    }
+
+    /// The same if it needs no waiting for a disk or a server; what is in `buffers` otherwise is of
+    /// no use.
+    pub fn read_now(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> ReadNow {
+        let wanted: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+        match rustix::io::preadv2(&self.file, buffers, offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) if read == wanted => ReadNow::Read,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => ReadNow::Never,
+            // Errors, too, show when it is read.
+            Ok(_) | Err(_) => ReadNow::NotNow,
+        }
+    }
+
+    /// Fills `buffer` as far as the file goes: for whoever only wants the kernel to have it.
+    pub fn read_ahead(&self, buffer: &mut [u8], offset: u64) {
+        // An error shows when the bytes are read where they are wanted.
+        let _ = read_some(&self.file, buffer, offset);
+    }
+
+    /// Whether the file lies in memory only, so that reading never waits.
+    pub fn is_in_memory(&self) -> bool {
+        Space::of(&self.file).is_ok_and(|space| space.is_in_memory())
+    }
+
+    /// The device of the file.
+    pub fn device(&self) -> u64 {
+        self.identity.device
+    }
+
+    /// Its announced size.
+    pub fn size(&self) -> u64 {
+        self.identity.size
+    }
+
+    /// It was not read because the run was to end.
+    pub fn interrupted(&self) -> SourceError {
+        self.error("read", Errno::INTR)
+    }
+
+    /// Looks whether the file is still as announced; to be asked after the last byte was read.
+    ///
+    /// # Errors
+    /// [`SourceError::Changed`] if it is not. A file system notes the time of a change by its
+    /// tick (up to 10 ms), so a change within one tick of the announcement that keeps the size
+    /// stays unseen.
+    pub fn check_unchanged(&self) -> Result<(), SourceError> {
+        let stat = rustix::fs::fstat(&self.file).map_err(|errno| self.error("look at", errno))?;
+        if Identity::of(&stat) == self.identity { Ok(()) } else { Err(self.changed()) }
+    }
+
+    /// The ranges that hold data, in ascending order; what lies between them reads as zeros.
+    pub fn data_ranges(&self) -> DataRanges<'_> {
+        // A file that occupies its whole size has no holes; the search would cost two system
+        // calls for every small file. If the question itself fails, all of it is data.
+        let sparse = rustix::fs::fstat(&self.file).is_ok_and(|stat| may_have_holes(&stat));
+        DataRanges { source: self, position: 0, sparse }
+    }
+
+    fn changed(&self) -> SourceError {
+        SourceError::Changed { path: self.path.clone() }
+    }
+
+    pub(super) fn error(&self, action: &'static str, errno: Errno) -> SourceError {
+        SourceError::Io { action, path: self.path.clone(), source: errno.into() }
+    }
+}
+
+/// A range of bytes in a file that holds data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataRange {
+    /// First byte.
+    pub start: u64,
+    /// Number of bytes, at least 1.
+    pub bytes: u64,
+}
+
+/// The iterator of [`SourceFile::data_ranges`].
+#[derive(Debug)]
+pub struct DataRanges<'a> {
+    source: &'a SourceFile,
+    position: u64,
+    sparse: bool,
+}
+
+impl DataRanges<'_> {
+    fn find_data(&self) -> rustix::io::Result<Option<DataRange>> {
+        let (file, end) = (&self.source.file, self.source.identity.size);
+        let start = match rustix::fs::seek(file, SeekFrom::Data(self.position)) {
+            Ok(start) => start,
+            // No data from here on.
+            Err(Errno::NXIO) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        let stop = rustix::fs::seek(file, SeekFrom::Hole(start))?.min(end);
+        Ok((start < stop).then(|| DataRange { start, bytes: stop - start }))
+    }
+}
+
+impl Iterator for DataRanges<'_> {
+    type Item = Result<DataRange, SourceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let end = self.source.identity.size;
+        if self.position >= end {
+            return None;
+        }
+        let rest = DataRange { start: self.position, bytes: end - self.position };
+        let found = match self.sparse.then(|| self.find_data()) {
+            // A file system that cannot tell holes: everything is data.
+            None | Some(Err(Errno::INVAL | Errno::OPNOTSUPP)) => Ok(Some(rest)),
+            Some(found) => found,
+        };
+        match found {
+            Ok(Some(range)) => {
+                self.position = range.start + range.bytes;
+                Some(Ok(range))
+            }
+            Ok(None) => {
+                self.position = end;
+                None
+            }
+            Err(errno) => {
+                self.position = end;
+                Some(Err(self.source.error("find the data in", errno)))
+            }
+        }
+    }
+}
