@@ -76,8 +76,6 @@ pub enum Action {
 pub enum Done {
     /// So many bytes are in files.
     Written(u64),
-    /// So many bytes were read back to be compared.
-    Reread(u64),
     /// The entry was there already.
     Present(u32),
     /// Something different has the entry's name and is kept.
@@ -105,7 +103,7 @@ impl Done {
     pub fn tell(&self, receiver: &mut Receiver, now: crate::proto::Time) {
         match self {
             Done::Written(bytes) => receiver.on_written(*bytes),
-            Done::Reread(_) | Done::Note(..) => {}
+            Done::Note(..) => {}
             Done::Have(entry, first, blocks) => receiver.blocks_kept(*entry, *first, *blocks),
             Done::Present(entry) => receiver.entry_present(*entry),
             Done::Kept(entry) => receiver.entry_kept(*entry),

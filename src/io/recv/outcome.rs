@@ -91,8 +91,6 @@ pub struct Tally {
     pub integrity_failures: u64,
     /// Entries that the sender could not read.
     pub source_failures: u64,
-    /// Bytes read back to be compared.
-    pub reread: u64,
 }
 
 /// The report of a transfer that is over, and why it was no success. `headers` are the bytes of

@@ -335,7 +335,6 @@ impl Sink {
             hasher: BlockHasher::new(self.options.digest, u64::from(block), incoming.size),
             next: start,
         });
-        let mut reread = 0;
         while partial.next < end {
             let length = READ_BACK_BYTES.min((end - partial.next) as usize);
             self.scratch.resize(length, 0);
@@ -345,10 +344,6 @@ impl Sink {
             }
             partial.hasher.update(&self.scratch);
             partial.next += length as u64;
-            reread += length as u64;
-        }
-        if reread > 0 {
-            done.push(Done::Reread(reread));
         }
         if partial.hasher.finish() != *digest {
             done.push(Done::Differs(entry, block));

@@ -353,7 +353,6 @@ impl Transfer {
                 }
             }
             Done::Note(path, text) => self.tally.notes.push(path, text.as_str()),
-            Done::Reread(bytes) => self.tally.reread += bytes,
             Done::Have(..)
             | Done::Written(_)
             | Done::Verified(..)
