@@ -210,10 +210,17 @@ impl Hostile {
     }
 
     fn send_entry(&mut self, input: &mut Input<'_>) {
-        let kinds = [EntryKind::File, EntryKind::File, EntryKind::Directory, EntryKind::Symlink];
+        let kinds = [
+            EntryKind::File,
+            EntryKind::HardLink,
+            EntryKind::Directory,
+            EntryKind::Symlink,
+            EntryKind::File,
+        ];
         let kind = input.one_of(&kinds);
         let size = match kind {
             EntryKind::File => input.odd_u64() % (1 << 48),
+            EntryKind::HardLink => 7,
             EntryKind::Directory | EntryKind::Symlink => 0,
         };
         let path = format!("d/{}", input.below(64));
@@ -226,10 +233,14 @@ impl Hostile {
             size,
             identity,
             path: path.as_bytes(),
-            target: if kind == EntryKind::Symlink { b"t" } else { b"" },
+            target: match kind {
+                EntryKind::Symlink | EntryKind::HardLink => b"t",
+                EntryKind::File | EntryKind::Directory => b"",
+            },
         }));
         self.entries += 1;
-        self.body_bytes = self.body_bytes.saturating_add(size);
+        let body = if kind == EntryKind::File { size } else { 0 };
+        self.body_bytes = self.body_bytes.saturating_add(body);
     }
 
     fn send_end(&mut self, input: &mut Input<'_>) {

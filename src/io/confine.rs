@@ -56,6 +56,12 @@ pub enum FileError {
         /// The path of what was to be received.
         path: String,
     },
+    /// A hard link to a file that was not stored.
+    #[error("{path} would be a further name of a file that is not there")]
+    Fileless {
+        /// The path of the link.
+        path: String,
+    },
     /// A symbolic link that says it leads out of its tree; it was not made.
     #[error("the link {path} would lead out of its tree")]
     LinkLeavesTree {

@@ -110,6 +110,26 @@ impl OnExisting {
         self.judge(root, path, modified, look(path)?, look)
     }
 
+    /// Where a file of `size` bytes from `modified` that was to go to `path` is; none if it is not
+    /// there.
+    ///
+    /// # Errors
+    /// The directory of `path` cannot be reached.
+    pub fn find_file(
+        self,
+        root: &Root,
+        path: &RelativePath,
+        size: u64,
+        modified: Timestamp,
+    ) -> Result<Option<RelativePath>, FileError> {
+        let look = |path: &RelativePath| check_existing(root, path, size, modified);
+        match look(path)? {
+            Existing::Equal => Ok(Some(path.clone())),
+            _ if self == OnExisting::Rename => find_beside(path, look),
+            _ => Ok(None),
+        }
+    }
+
     /// What is to be done with a symbolic link from `modified` that says `target`.
     ///
     /// # Errors
@@ -157,27 +177,33 @@ impl OnExisting {
     }
 }
 
-/// Whether an earlier run has stored it beside `path` already.
+/// What is to be done beside `path`: an earlier run may have stored it there already.
 fn beside(
     path: &RelativePath,
     look: impl Fn(&RelativePath) -> Result<Existing, FileError>,
 ) -> Result<Verdict, FileError> {
-    let (directory, leaf) = path.split();
+    Ok(match find_beside(path, look)? {
+        Some(_) => Verdict::Present,
+        None => Verdict::Store(Landing::Beside),
+    })
+}
+
+/// The first name beside `path` under which something equal is.
+fn find_beside(
+    path: &RelativePath,
+    look: impl Fn(&RelativePath) -> Result<Existing, FileError>,
+) -> Result<Option<RelativePath>, FileError> {
+    let (_, leaf) = path.split();
     for name in names_beside(leaf) {
-        let mut bytes = directory.to_vec();
-        if !bytes.is_empty() {
-            bytes.push(b'/');
-        }
-        bytes.extend_from_slice(&name);
         // A name too long with its number shows when it is stored.
-        let Ok(candidate) = RelativePath::parse(&bytes) else { break };
+        let Some(candidate) = path.with_leaf(&name) else { break };
         match look(&candidate)? {
-            Existing::Equal => return Ok(Verdict::Present),
+            Existing::Equal => return Ok(Some(candidate)),
             Existing::Absent => break,
             Existing::Different | Existing::NotAFile => {}
         }
     }
-    Ok(Verdict::Store(Landing::Beside))
+    Ok(None)
 }
 
 /// When the file or link at `path` was modified; none for anything else.

@@ -102,6 +102,17 @@ impl RelativePath {
         self.components().count()
     }
 
+    /// The path of `leaf` in the same directory, if that is a valid name.
+    pub fn with_leaf(&self, leaf: &[u8]) -> Option<RelativePath> {
+        let (directory, _) = self.split();
+        let mut bytes = directory.to_vec();
+        if !bytes.is_empty() {
+            bytes.push(b'/');
+        }
+        bytes.extend_from_slice(leaf);
+        RelativePath::parse(&bytes).ok()
+    }
+
     /// The directory the path lies in, empty for the top, and the last component.
     pub fn split(&self) -> (&[u8], &[u8]) {
         match self.0.iter().rposition(|&byte| byte == b'/') {

@@ -112,6 +112,11 @@ pub enum EntryKind {
         /// The bytes of the text, which stays inside the tree.
         target: Vec<u8>,
     },
+    /// A further name of a file that was announced before.
+    HardLink {
+        /// The name that it was announced under.
+        first: RelativePath,
+    },
 }
 
 /// One file, directory or link to send.
@@ -127,6 +132,18 @@ pub struct SourceEntry {
     pub mode: u32,
     /// Size, times and where it is stored.
     pub identity: Identity,
+    /// Whether it is a file that has other names as well.
+    pub has_other_names: bool,
+}
+
+impl SourceEntry {
+    /// Bytes that it takes in the body.
+    pub fn body_bytes(&self) -> u64 {
+        match self.kind {
+            EntryKind::File { .. } => self.identity.size,
+            EntryKind::Directory | EntryKind::Link { .. } | EntryKind::HardLink { .. } => 0,
+        }
+    }
 }
 
 /// A directory that one or more PATHs lie in.

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -75,6 +76,53 @@ fn replace_by_link(target: &[u8], parent: &OwnedFd, leaf: &[u8]) -> rustix::io::
         let _ = rustix::fs::unlinkat(parent, temporary.as_str(), AtFlags::empty());
     }
     renamed
+}
+
+/// Gives the file `first` the further name `path`. Returns the name, if it is another one than was
+/// asked for.
+///
+/// # Errors
+/// As [`make_link`], and where the file system has no hard links.
+pub fn make_hard_link(
+    root: &Root,
+    first: &RelativePath,
+    path: &RelativePath,
+    landing: Landing,
+) -> Result<Option<Vec<u8>>, FileError> {
+    let directory = root.in_parent(first, "look at", |parent, _| Ok(Arc::clone(parent)))?;
+    let (_, first) = first.split();
+    let made = root.in_parent(path, "make the hard link", |parent, leaf| {
+        let link =
+            |name: &[u8]| rustix::fs::linkat(&directory, first, parent, name, AtFlags::empty());
+        let made = landing.land(leaf, |leaf, replace| {
+            if !replace {
+                return link(leaf);
+            }
+            let hash = XxHash3_64::oneshot(&[leaf, b"\0", first, b"\0hard"].concat());
+            let temporary = temporary_name(hash);
+            link(temporary.as_bytes())?;
+            let renamed = rustix::fs::renameat(parent, temporary.as_str(), parent, leaf);
+            // It is still there if it could not be renamed, or has the same file behind it.
+            let _ = rustix::fs::unlinkat(parent, temporary.as_str(), AtFlags::empty());
+            renamed
+        });
+        match made {
+            Err(Errno::EXIST) => Ok(None),
+            made => made.map(Some),
+        }
+    })?;
+    made.ok_or_else(|| FileError::Exists { path: root.shown(path) })
+}
+
+/// Whether both paths are names of one file.
+pub fn is_one_file(
+    root: &Root,
+    one: &RelativePath,
+    other: &RelativePath,
+) -> Result<bool, FileError> {
+    let inode = |stat: Stat| (stat.st_dev, stat.st_ino);
+    let (one, other) = (root.stat(one)?.map(inode), root.stat(other)?.map(inode));
+    Ok(one.is_some() && one == other)
 }
 
 /// Whether `path` is a symbolic link with the text `target`.

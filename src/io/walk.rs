@@ -220,7 +220,9 @@ pub(super) fn look(
     let path = RelativePath::parse(path).map_err(SkipReason::Name)?;
     let found = |name, kind, stat: &Stat, below| {
         let (mode, identity) = (stat.st_mode & 0o7777, Identity::of(stat));
-        Ok(Some((SourceEntry { place, name, kind, mode, identity }, below)))
+        let has_other_names = file_type == FileType::RegularFile && stat.st_nlink > 1;
+        let entry = SourceEntry { place, name, kind, mode, identity, has_other_names };
+        Ok(Some((entry, below)))
     };
     match file_type {
         FileType::RegularFile => {
@@ -322,6 +324,7 @@ mod tests {
                 EntryKind::File { .. } => format!("f {name}"),
                 EntryKind::Directory => format!("d {name}"),
                 EntryKind::Link { target } => format!("l {name} {}", Escaped(&target)),
+                EntryKind::HardLink { first } => format!("h {name} {first}"),
             },
             WalkItem::Skipped(Skipped { name, reason }) => {
                 format!("- {} {reason}", Escaped(&name))

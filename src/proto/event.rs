@@ -85,13 +85,13 @@ pub struct ReceivedEntry {
     pub mode: u16,
     /// Modification time: seconds, nanoseconds.
     pub mtime: (i64, u32),
-    /// Size in bytes; 0 unless a file.
+    /// Size in bytes; 0 unless a file or a hard link.
     pub size: u64,
     /// Identity of the source.
     pub identity: Identity,
     /// Relative path, as wire checked it.
     pub path: Vec<u8>,
-    /// Target of a link.
+    /// Text of a symbolic link, or the path of a hard link's file.
     pub target: Vec<u8>,
 }
 

@@ -80,6 +80,7 @@ impl SimFile {
     pub fn target(&self) -> &'static [u8] {
         match self.kind {
             EntryKind::Symlink => b"target",
+            EntryKind::HardLink => b"entry 0",
             EntryKind::File | EntryKind::Directory => b"",
         }
     }

@@ -218,13 +218,23 @@ fn path() -> impl Strategy<Value = Vec<u8>> {
 
 /// An entry's numbers, its path, and its target if it is a link.
 pub(super) fn entry() -> impl Strategy<Value = (Entry<'static>, Vec<u8>, Vec<u8>)> {
-    let kind =
-        prop_oneof![Just(EntryKind::File), Just(EntryKind::Directory), Just(EntryKind::Symlink)];
+    let kind = prop_oneof![
+        Just(EntryKind::File),
+        Just(EntryKind::Directory),
+        Just(EntryKind::Symlink),
+        Just(EntryKind::HardLink)
+    ];
     let mtime = (any::<i64>(), 0..1_000_000_000_u32);
     let identity = (any::<u64>(), any::<u64>(), any::<i64>(), 0..1_000_000_000_u32);
     let target = vec(1..=255_u8, 1..=TARGET_BYTES_MAX);
     (kind, 0..=0o7777_u16, mtime, six_bytes(), identity, path(), target).prop_map(
         |(kind, mode, mtime, size, identity, path, target)| {
+            let target = match kind {
+                EntryKind::Symlink => target,
+                EntryKind::HardLink => path.clone(),
+                EntryKind::File | EntryKind::Directory => Vec::new(),
+            };
+            let has_size = matches!(kind, EntryKind::File | EntryKind::HardLink);
             let identity = Identity {
                 device: identity.0,
                 inode: identity.1,
@@ -236,12 +246,12 @@ pub(super) fn entry() -> impl Strategy<Value = (Entry<'static>, Vec<u8>, Vec<u8>
                 mode,
                 mtime_seconds: mtime.0,
                 mtime_nanos: mtime.1,
-                size: if kind == EntryKind::File { size } else { 0 },
+                size: if has_size { size } else { 0 },
                 identity,
                 path: &[],
                 target: &[],
             };
-            (entry, path, if kind == EntryKind::Symlink { target } else { Vec::new() })
+            (entry, path, target)
         },
     )
 }

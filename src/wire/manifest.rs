@@ -23,7 +23,7 @@ const NANOS_PER_SECOND: u32 = 1_000_000_000;
 /// A record of the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ManifestRecord<'a> {
-    /// A file, a directory or a symbolic link.
+    /// A file, a directory or a link.
     Entry(Entry<'a>),
     /// This range of the file of the last ENTRY has no data.
     Hole {
@@ -63,13 +63,13 @@ pub struct Entry<'a> {
     pub mtime_seconds: i64,
     /// And nanoseconds, below 10^9.
     pub mtime_nanos: u32,
-    /// Bytes of a file; 0 unless it is one.
+    /// Bytes of a file, or of the one that a hard link names; 0 for others.
     pub size: u64,
     /// Which source file this is, and which state of it.
     pub identity: Identity,
     /// Relative, components separated by "/"; see [`check_path`].
     pub path: &'a [u8],
-    /// The text of a symbolic link; empty unless it is one.
+    /// The text of a symbolic link, the path of a hard link's file; empty for others.
     pub target: &'a [u8],
 }
 
@@ -82,6 +82,8 @@ pub enum EntryKind {
     Directory,
     /// A symbolic link.
     Symlink,
+    /// A hard link: a further name of a file.
+    HardLink,
 }
 
 /// With mtime and size: a file that has all of these is the same file, unchanged.
@@ -184,6 +186,11 @@ fn decode_hole<'a>(reader: &mut Reader<'a>) -> Result<ManifestRecord<'a>, Decode
 }
 
 impl<'a> Entry<'a> {
+    /// Bytes that it takes in the body.
+    pub fn body_bytes(&self) -> u64 {
+        if self.kind == EntryKind::File { self.size } else { 0 }
+    }
+
     /// Demands all that proto.md demands of an entry alone.
     ///
     /// # Errors
@@ -196,7 +203,7 @@ impl<'a> Entry<'a> {
         if self.mtime_nanos >= NANOS_PER_SECOND || self.identity.ctime_nanos >= NANOS_PER_SECOND {
             return Err(DecodeError::Invalid("an entry's nanoseconds make a second"));
         }
-        if self.kind != EntryKind::File && self.size != 0 {
+        if !matches!(self.kind, EntryKind::File | EntryKind::HardLink) && self.size != 0 {
             return Err(DecodeError::Invalid("an entry that is no file has a size"));
         }
         check_path(self.path)?;
@@ -276,6 +283,9 @@ pub fn check_path(path: &[u8]) -> Result<(), DecodeError> {
 }
 
 fn check_target(kind: EntryKind, target: &[u8]) -> Result<(), DecodeError> {
+    if kind == EntryKind::HardLink {
+        return check_path(target);
+    }
     if target.is_empty() != (kind != EntryKind::Symlink) {
         return Err(DecodeError::Invalid("an entry has a target exactly if it is a symbolic link"));
     }
@@ -295,6 +305,7 @@ impl EntryKind {
             Self::File => 1,
             Self::Directory => 2,
             Self::Symlink => 3,
+            Self::HardLink => 4,
         }
     }
 
@@ -303,6 +314,7 @@ impl EntryKind {
             1 => Ok(Self::File),
             2 => Ok(Self::Directory),
             3 => Ok(Self::Symlink),
+            4 => Ok(Self::HardLink),
             _ => Err(DecodeError::Invalid("an entry's type is unknown")),
         }
     }
@@ -359,6 +371,12 @@ mod tests {
             "01 003a 03 01ff fffffffffffffffe 3b9ac9ff 000000000000 0000000000000001
              0000000000000002 0000000000000003 00000004 0003 612f62 2e2e2f63",
             ManifestRecord::Entry(LINK),
+        );
+        let further = Entry { kind: EntryKind::HardLink, size: 5, target: b"c", ..LINK };
+        assert_record(
+            "01 0037 04 01ff fffffffffffffffe 3b9ac9ff 000000000005 0000000000000001
+             0000000000000002 0000000000000003 00000004 0003 612f62 63",
+            ManifestRecord::Entry(further),
         );
         assert_record(
             "02 000c 000000001000 000000002000",
@@ -419,6 +437,7 @@ mod tests {
         changed[5].target = b"a\0b";
         changed[6].kind = EntryKind::File;
         changed[7].path = b"..";
+        changed.push(Entry { kind: EntryKind::HardLink, ..LINK });
         let long_target = [b'x'; 4_096];
         changed.push(Entry { target: &long_target, ..LINK });
         assert_eq!(LINK.check(), Ok(()));

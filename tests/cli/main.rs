@@ -27,6 +27,8 @@ mod kills;
 // What is refused, left alone or left out.
 mod refusals;
 
+// Hard links and holes.
+mod links;
 // Links that others put into the way.
 mod races;
 // Wrong and odd command lines, sources and destinations: the table.

@@ -337,6 +337,8 @@ def manifest_records():
     row("record_entry_link", "record_entry", "ENTRY of a symbolic link", **{
         **ENTRY, "type": 3, "mode": 0o777, "size": 0, "path": b"tree/link",
         "target": b"../\xff not UTF-8"})
+    row("record_entry_hard_link", "record_entry", "ENTRY of a hard link", **{
+        **ENTRY, "type": 4, "path": b"tree/other", "target": b"tree/name"})
     components = [b"n" * 255] * 15 + [b"m"] * 120 + [b"e" * 16]
     path = b"/".join(components)
     assert len(path) == 4096

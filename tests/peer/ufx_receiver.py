@@ -25,7 +25,8 @@ ZEROS = bytes(32)
 class Entry:
     def __init__(self, number, fields, start):
         self.number, self.fields, self.start = number, fields, start
-        self.size, self.path = fields["size"], os.fsdecode(fields["path"])
+        self.size = fields["size"] if fields["type"] == 1 else 0
+        self.path = os.fsdecode(fields["path"])
         self.stored, self.holes = Ranges(), Ranges()
         self.holes_known = False    # the next record that is no HOLE has been read
         self.records, self.epochs, self.verified = {}, {}, set()
@@ -197,8 +198,8 @@ class Receiver:
 
     def take_entry(self, fields):
         wire.need(self.end is None, "ENTRY after END")
-        wire.need(self.body_bytes + fields["size"] <= wire.BODY_MAX, "sum of sizes")
         entry = Entry(len(self.entries), fields, self.body_bytes)
+        wire.need(self.body_bytes + entry.size <= wire.BODY_MAX, "sum of sizes")
         self.entries.append(entry)
         self.starts.append(entry.start)
         self.body_bytes += entry.size
@@ -224,6 +225,16 @@ class Receiver:
                 self.settle(entry, "refused", EXISTS, "")
             return
         target = os.fsdecode(entry.fields["target"])
+        if kind == 4:
+            # Only of a file that is committed: simple, if not all that is allowed.
+            there = os.path.join(self.folder, target)
+            if target in self.pending_paths or not os.path.isfile(there) or os.path.islink(there):
+                self.settle(entry, "refused", DISK, "its file is not there")
+            else:
+                if not self.dry_run:
+                    os.link(there, final)
+                self.settle(entry, "take" if self.dry_run else "committed")
+            return
         if kind == 3 and self.leaves(entry.path, target):
             self.settle(entry, "refused", LINK, target)
             return

@@ -167,14 +167,21 @@ def check_utf8(text):
         raise Invalid("not UTF-8") from None
 
 
-def check_entry(f):
-    need(1 <= f["type"] <= 3 and f["mode"] <= 0o7777, "type or mode")
-    need(f["mtime_nanos"] < 10**9 and f["ctime_nanos"] < 10**9, "nanoseconds")
-    need(f["size"] == 0 or f["type"] == 1, "size of what is not a file")
-    path, target = f["path"], f["target"]
+def check_path(path):
     parts = path.split(b"/")
     need(1 <= len(path) <= 4096 and len(parts) <= 256 and b"\0" not in path, "path")
     need(all(part not in (b"", b".", b"..") and len(part) <= 255 for part in parts), "component")
+
+
+def check_entry(f):
+    need(1 <= f["type"] <= 4 and f["mode"] <= 0o7777, "type or mode")
+    need(f["mtime_nanos"] < 10**9 and f["ctime_nanos"] < 10**9, "nanoseconds")
+    need(f["size"] == 0 or f["type"] in (1, 4), "size of what is not a file")
+    path, target = f["path"], f["target"]
+    check_path(path)
+    if f["type"] == 4:
+        check_path(target)
+        return
     need(1 <= len(target) <= 4095 if f["type"] == 3 else not target, "target")
     need(b"\0" not in target, "NUL in target")
 

@@ -10,8 +10,12 @@ impl Vector {
     pub fn manifest_record<'a>(&self, path: &'a [u8], target: &'a [u8]) -> ManifestRecord<'a> {
         match self.kind() {
             "record_entry" => ManifestRecord::Entry(Entry {
-                kind: [EntryKind::File, EntryKind::Directory, EntryKind::Symlink]
-                    [self.number::<usize>("field.type") - 1],
+                kind: [
+                    EntryKind::File,
+                    EntryKind::Directory,
+                    EntryKind::Symlink,
+                    EntryKind::HardLink,
+                ][self.number::<usize>("field.type") - 1],
                 mode: self.number("field.mode"),
                 mtime_seconds: self.number("field.mtime_seconds"),
                 mtime_nanos: self.number("field.mtime_nanos"),

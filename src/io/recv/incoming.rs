@@ -27,6 +27,8 @@ pub struct Incoming {
     pub mode: u32,
     pub modified: Timestamp,
     pub size: u64,
+    /// Further names it gets when it is committed.
+    pub names: Vec<FurtherName>,
     pub landing: Landing,
     pub subject: Subject,
     pub holes: Vec<(u64, u64)>,
@@ -40,6 +42,13 @@ pub struct Incoming {
     pub kept: Kept,
     /// Blocks digested as far as they were written in order: block -> how far.
     pub partial: BTreeMap<u32, Partial>,
+}
+
+/// A hard link that waits for its file.
+#[derive(Debug)]
+pub struct FurtherName {
+    pub entry: u32,
+    pub path: RelativePath,
 }
 
 /// A block that is digested as far as it was written in order.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::io::buffer::Buffer;
+use crate::io::confine::FileError;
 use crate::proto::{ReceivedEntry, Receiver};
 use crate::wire::{Digest, RefuseCode, VoidReason};
 
@@ -137,6 +138,43 @@ pub fn cut(
         pieces.push((start + skip as u32, take as u32));
         left -= take;
         skip = 0;
+    }
+}
+
+/// What is said of an error of the file system.
+pub fn text(error: &FileError) -> String {
+    error.to_string()
+}
+
+/// What is said of a file that is given up.
+pub fn abandon_text(code: RefuseCode, reason: Option<VoidReason>) -> &'static str {
+    match (code, reason) {
+        (_, Some(VoidReason::Changed)) => "the source changed while it was sent",
+        (_, Some(VoidReason::Vanished)) => "the source vanished",
+        (_, Some(VoidReason::Unreadable)) => "the source could not be read",
+        (RefuseCode::Changed, None) => "a block differed four times",
+        (_, None) => "",
+    }
+}
+
+/// The answer's code for an error of the file system.
+pub fn refuse_code(error: &FileError) -> RefuseCode {
+    match error {
+        FileError::Exists { .. } => RefuseCode::Exists,
+        FileError::Busy { .. } => RefuseCode::Busy,
+        FileError::NoSpace { .. } => RefuseCode::Space,
+        FileError::LinkLeavesTree { .. } => RefuseCode::Link,
+        FileError::Io { source, .. } => match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                RefuseCode::Space
+            }
+            _ => RefuseCode::Disk,
+        },
+        FileError::Itself { .. } => RefuseCode::Name,
+        FileError::Fileless { .. }
+        | FileError::Blocked { .. }
+        | FileError::Occupied { .. }
+        | FileError::BeyondEnd { .. } => RefuseCode::Disk,
     }
 }
 

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::incoming::{Incoming, Partial};
-use super::job::{Action, Done, Job};
+use super::incoming::{FurtherName, Incoming, Partial};
+use super::job::{Action, Done, Job, abandon_text, refuse_code, text};
 use super::patience::Patience;
 use crate::io::confine::{FileError, Root};
 use crate::io::descriptors::Descriptors;
@@ -18,7 +18,7 @@ use crate::io::files::TempFile;
 use crate::io::journal::{Kept, Subject};
 use crate::io::metadata::{Identity, ModePolicy, Timestamp};
 use crate::io::name::{Escaped, Links, RelativePath};
-use crate::io::tree::{Directories, Made, is_directory, make_link};
+use crate::io::tree::{Directories, Made, is_directory, is_one_file, make_hard_link, make_link};
 use crate::proto::ReceivedEntry;
 use crate::wire::{Digest, DigestAlgorithm, EntryKind, RefuseCode, VoidReason, limits};
 
@@ -88,7 +88,7 @@ impl Sink {
                 }
                 Action::Commit { entry } => self.commit(*entry, done),
                 Action::Abandon { entry, code, reason } => {
-                    self.abandon(*entry, *reason);
+                    self.abandon(*entry, *reason, done);
                     done.push(Done::Failed(*entry, *code, abandon_text(*code, *reason).into()));
                 }
                 Action::Finish => {
@@ -120,6 +120,7 @@ impl Sink {
             EntryKind::Directory => self.take_directory(entry, &path, modified),
             EntryKind::Symlink => self.take_link(entry, &path, modified, done),
             EntryKind::File => self.take_file(entry, &path, modified, done),
+            EntryKind::HardLink => self.take_hard_link(entry, &path, modified, done),
         });
         match outcome {
             Ok(Some(outcome)) => done.push(outcome),
@@ -210,6 +211,7 @@ impl Sink {
             mode: self.options.modes.apply(u32::from(entry.mode)),
             modified,
             size: entry.size,
+            names: Vec::new(),
             landing,
             subject: Subject { source: identity, digest: self.options.digest },
             holes: Vec::new(),
@@ -224,6 +226,71 @@ impl Sink {
         Ok(None)
     }
 
+    fn take_hard_link(
+        &mut self,
+        entry: &ReceivedEntry,
+        path: &RelativePath,
+        modified: Timestamp,
+        done: &mut Vec<Done>,
+    ) -> Result<Option<Done>, FileError> {
+        let SinkOptions { root, existing, dry_run, .. } = &self.options;
+        let Ok(first) = RelativePath::parse(&entry.target) else {
+            return Err(FileError::Fileless { path: root.shown(path) });
+        };
+        if *dry_run {
+            return Ok(Some(match existing.judge_file(root, path, entry.size, modified)? {
+                Verdict::Present => Done::Present(entry.entry),
+                Verdict::Keep => Done::Kept(entry.entry),
+                Verdict::Store(_) => Done::Committed(entry.entry),
+            }));
+        }
+        if let Some(incoming) = self.files.values_mut().find(|one| one.path == first) {
+            incoming.names.push(FurtherName { entry: entry.entry, path: path.clone() });
+            return Ok(None);
+        }
+        self.link(entry.entry, path, &first, entry.size, modified, done).map(Some)
+    }
+
+    /// Gives the file `first` the further name `path`.
+    fn link(
+        &self,
+        entry: u32,
+        path: &RelativePath,
+        first: &RelativePath,
+        size: u64,
+        modified: Timestamp,
+        done: &mut Vec<Done>,
+    ) -> Result<Done, FileError> {
+        let SinkOptions { root, existing, .. } = &self.options;
+        let Some(first) = existing.find_file(root, first, size, modified)? else {
+            return Err(FileError::Fileless { path: root.shown(path) });
+        };
+        if is_one_file(root, &first, path)? {
+            return Ok(Done::Present(entry));
+        }
+        Ok(match existing.judge_file(root, path, size, modified)? {
+            Verdict::Present => Done::Present(entry),
+            Verdict::Keep => Done::Kept(entry),
+            Verdict::Store(landing) => {
+                let name = make_hard_link(root, &first, path, landing)?;
+                note_name(path, name, done);
+                Done::Committed(entry)
+            }
+        })
+    }
+
+    /// Decides on the hard links that waited for a file.
+    fn settle_names(&self, incoming: &Incoming, done: &mut Vec<Done>) {
+        for FurtherName { entry, path } in &incoming.names {
+            let Incoming { path: first, size, modified, .. } = incoming;
+            let outcome = match self.link(*entry, path, first, *size, *modified, done) {
+                Ok(outcome) => outcome,
+                Err(error) => Done::Failed(*entry, refuse_code(&error), text(&error)),
+            };
+            done.push(outcome);
+        }
+    }
+
     fn hole(&mut self, entry: u32, offset: u64, bytes: u64) {
         let Some(incoming) = self.files.get_mut(&entry) else { return };
         if let Some(file) = &incoming.file {
@@ -234,9 +301,10 @@ impl Sink {
     }
 
     /// Gives a file up for the sender's reasons. One that cannot be read now may be read later.
-    fn abandon(&mut self, entry: u32, reason: Option<VoidReason>) {
-        let file = self.files.remove(&entry).and_then(|incoming| incoming.file);
-        if let Some(file) = file
+    fn abandon(&mut self, entry: u32, reason: Option<VoidReason>, done: &mut Vec<Done>) {
+        let Some(mut incoming) = self.files.remove(&entry) else { return };
+        self.settle_names(&incoming, done);
+        if let Some(file) = incoming.file.take()
             && reason != Some(VoidReason::Unreadable)
         {
             file.abandon();
@@ -245,8 +313,9 @@ impl Sink {
 
     /// Gives a file up after an error of ours. What is verified of it is kept for another run.
     fn fail(&mut self, entry: u32, error: &FileError, done: &mut Vec<Done>) {
-        if self.files.remove(&entry).is_some() {
+        if let Some(incoming) = self.files.remove(&entry) {
             done.push(Done::Failed(entry, refuse_code(error), text(error)));
+            self.settle_names(&incoming, done);
         }
     }
 
@@ -324,7 +393,7 @@ impl Sink {
                 done.push(Done::Verified(entry, block));
             } else {
                 // Another content under the same identity: nothing that is kept can be trusted.
-                self.abandon(entry, None);
+                self.abandon(entry, None, done);
                 let (code, text) = (RefuseCode::Changed, "its source changed unseen".into());
                 done.push(Done::Failed(entry, code, text));
             }
@@ -381,6 +450,7 @@ impl Sink {
             Err(error) => Done::Failed(entry, refuse_code(&error), text(&error)),
         };
         done.push(outcome);
+        self.settle_names(&incoming, done);
     }
 }
 
@@ -396,40 +466,6 @@ fn note_name(path: &RelativePath, name: Option<Vec<u8>>, done: &mut Vec<Done>) {
     if let Some(name) = name {
         let text = format!("stored as {}", Escaped(&name));
         done.push(Done::Note(path.as_bytes().to_vec(), text));
-    }
-}
-
-fn text(error: &FileError) -> String {
-    error.to_string()
-}
-
-fn abandon_text(code: RefuseCode, reason: Option<VoidReason>) -> &'static str {
-    match (code, reason) {
-        (_, Some(VoidReason::Changed)) => "the source changed while it was sent",
-        (_, Some(VoidReason::Vanished)) => "the source vanished",
-        (_, Some(VoidReason::Unreadable)) => "the source could not be read",
-        (RefuseCode::Changed, None) => "a block differed four times",
-        (_, None) => "",
-    }
-}
-
-/// The answer's code for an error of the file system.
-fn refuse_code(error: &FileError) -> RefuseCode {
-    match error {
-        FileError::Exists { .. } => RefuseCode::Exists,
-        FileError::Busy { .. } => RefuseCode::Busy,
-        FileError::NoSpace { .. } => RefuseCode::Space,
-        FileError::LinkLeavesTree { .. } => RefuseCode::Link,
-        FileError::Io { source, .. } => match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                RefuseCode::Space
-            }
-            _ => RefuseCode::Disk,
-        },
-        FileError::Itself { .. } => RefuseCode::Name,
-        FileError::Blocked { .. } | FileError::Occupied { .. } | FileError::BeyondEnd { .. } => {
-            RefuseCode::Disk
-        }
     }
 }
 

@@ -371,7 +371,9 @@ impl Transfer {
             match event {
                 ReceiverEvent::Entry(entry) => {
                     self.tally.has_files |= entry.kind != EntryKind::Directory;
-                    let (path, bytes, kind) = (entry.path.clone(), entry.size, entry.kind);
+                    let kind = entry.kind;
+                    let bytes = if kind == EntryKind::File { entry.size } else { 0 };
+                    let path = entry.path.clone();
                     self.entries.push(bytes, Unsettled { path, bytes, kind });
                     self.actions.push(Action::Entry(entry));
                 }

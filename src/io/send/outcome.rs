@@ -99,7 +99,7 @@ impl Ending {
         self.announced += 1;
         self.announced_directories += u64::from(entry.kind == EntryKind::Directory);
         if let Some(bits) = special_bits(entry.mode)
-            && !matches!(entry.kind, EntryKind::Link { .. })
+            && matches!(entry.kind, EntryKind::File { .. } | EntryKind::Directory)
         {
             self.notes.push(entry.name.as_bytes(), format!("{bits} not kept"));
         }
@@ -109,7 +109,9 @@ impl Ending {
     pub fn settled(&mut self, outgoing: &Outgoing, outcome: Outcome) {
         let ended = match outgoing.source.kind {
             EntryKind::Directory => &mut self.directories,
-            EntryKind::File { .. } | EntryKind::Link { .. } => &mut self.files,
+            EntryKind::File { .. } | EntryKind::Link { .. } | EntryKind::HardLink { .. } => {
+                &mut self.files
+            }
         };
         match outcome {
             Outcome::Present => ended.present += 1,

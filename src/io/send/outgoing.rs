@@ -1,10 +1,13 @@
 //! The entries of a transfer at the sender: where each one's bytes lie in the body, and which
 //! blocks have been digested.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use crate::io::digest::{BlockHasher, FileHasher, ListHasher};
+use crate::io::metadata::Identity;
+use crate::io::name::RelativePath;
 use crate::io::source::{EntryKind, SourceEntry};
 use crate::proto::EntryWindow;
 use crate::wire::{self, Digest, DigestAlgorithm, limits};
@@ -54,10 +57,7 @@ pub struct OutgoingList {
 impl OutgoingList {
     /// Appends the next entry.
     pub fn push(&mut self, source: SourceEntry, holes: Vec<Range<u64>>) {
-        let bytes = match source.kind {
-            EntryKind::File { .. } => source.identity.size,
-            EntryKind::Directory | EntryKind::Link { .. } => 0,
-        };
+        let bytes = source.body_bytes();
         let start = self.entries.body_end();
         let body = start..start.saturating_add(bytes);
         self.entries.push(bytes, Outgoing { source, body, holes, is_void: false });
@@ -89,12 +89,39 @@ impl OutgoingList {
     }
 }
 
+/// Files that have several names, by what tells them apart, and the name each was announced under.
+#[derive(Debug, Default)]
+pub struct SharedFiles {
+    first_names: HashMap<Identity, RelativePath>,
+}
+
+impl SharedFiles {
+    /// Makes a hard link of a file that was announced under another name.
+    pub fn resolve(&mut self, source: &mut SourceEntry, holes: &mut Vec<Range<u64>>) {
+        if !source.has_other_names {
+            return;
+        }
+        match self.first_names.entry(source.identity) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(source.name.clone());
+            }
+            Entry::Occupied(first) => {
+                source.kind = EntryKind::HardLink { first: first.get().clone() };
+                holes.clear();
+            }
+        }
+    }
+}
+
 /// What the manifest says of an entry.
 pub fn wire_entry(source: &SourceEntry) -> wire::Entry<'_> {
     let (kind, size, target) = match &source.kind {
         EntryKind::File { .. } => (wire::EntryKind::File, source.identity.size, &[][..]),
         EntryKind::Directory => (wire::EntryKind::Directory, 0, &[][..]),
         EntryKind::Link { target } => (wire::EntryKind::Symlink, 0, target.as_slice()),
+        EntryKind::HardLink { first } => {
+            (wire::EntryKind::HardLink, source.identity.size, first.as_bytes())
+        }
     };
     let identity = &source.identity;
     wire::Entry {

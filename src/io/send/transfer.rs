@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::announce::{Announcer, Found, Nothing};
 use super::batch::Batch;
 use super::outcome::{Ending, SendError};
-use super::outgoing::{self, Digester, OutgoingList};
+use super::outgoing::{self, Digester, OutgoingList, SharedFiles};
 use super::reader::Reader;
 use super::{Listing, SendRequest};
 use crate::io::batch::ReceiveOutcome;
@@ -22,7 +22,7 @@ use crate::io::digest::BlockHasher;
 use crate::io::entropy::unpredictable;
 use crate::io::report::{Counters, Report};
 use crate::io::socket::{Socket, SocketOptions};
-use crate::io::source::{EntryKind, OpenSources, SourceEntry, SourceError};
+use crate::io::source::{OpenSources, SourceEntry, SourceError};
 use crate::io::source_file::SourceFile;
 use crate::io::stop::Stop;
 use crate::io::wait::{Doorbell, Interest, wait};
@@ -49,6 +49,7 @@ struct Transfer<'a> {
     announcer: Announcer,
     walk_ended: bool,
     list: OutgoingList,
+    shared: SharedFiles,
     open: OpenSources,
     digester: Digester,
     batch: Batch,
@@ -101,6 +102,7 @@ pub fn run(
             .map_err(SendError::System)?,
         walk_ended: false,
         list: OutgoingList::default(),
+        shared: SharedFiles::default(),
         open: OpenSources::default(),
         digester,
         batch: Batch::new(),
@@ -230,17 +232,15 @@ impl Transfer<'_> {
         any
     }
 
-    fn push_entry(&mut self, source: SourceEntry, holes: Vec<Range<u64>>) {
+    fn push_entry(&mut self, mut source: SourceEntry, mut holes: Vec<Range<u64>>) {
+        self.shared.resolve(&mut source, &mut holes);
         let entry = self.sender.push_entry(&outgoing::wire_entry(&source));
         if !self.request.config.dry_run {
             for hole in &holes {
                 self.sender.push_hole(hole.start, hole.end - hole.start);
             }
         }
-        let bytes = match source.kind {
-            EntryKind::File { .. } => source.identity.size,
-            EntryKind::Directory | EntryKind::Link { .. } => 0,
-        };
+        let bytes = source.body_bytes();
         let hole_bytes: u64 = holes.iter().map(|hole| hole.end - hole.start).sum();
         self.counters.bytes_total.fetch_add(bytes - hole_bytes, Relaxed);
         self.counters.files_total.fetch_add(1, Relaxed);

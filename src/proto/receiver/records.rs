@@ -91,7 +91,7 @@ impl Receiver {
             return Err("an entry follows the manifest's end");
         }
         let number = self.body.entries();
-        if !self.body.push_entry(entry.size) {
+        if !self.body.push_entry(entry.body_bytes()) {
             return Err("the body is too long");
         }
         self.hole_may_follow = entry.kind == EntryKind::File;

@@ -373,7 +373,7 @@ impl Sender {
     /// Announces an entry; returns its number.
     pub fn push_entry(&mut self, entry: &Entry<'_>) -> u32 {
         self.push_manifest(&ManifestRecord::Entry(*entry));
-        self.body.push_entry(entry.size, !self.config.dry_run)
+        self.body.push_entry(entry.body_bytes(), !self.config.dry_run)
     }
 
     /// A range of the last entry's file has no data.
