@@ -80,6 +80,7 @@ impl Hostile {
             mode: Mode::Open,
             digest,
             dry_run: input.byte() % 8 == 1,
+            discard: false,
             connection: 0x5e4d,
             seed: 0x0d0e,
             nonce: [9; 16],

@@ -58,7 +58,7 @@ impl From<Exit> for ExitCode {
 impl From<Outcome> for Exit {
     fn from(outcome: Outcome) -> Exit {
         match outcome {
-            Outcome::Committed | Outcome::Listed => Exit::Success,
+            Outcome::Committed | Outcome::Listed | Outcome::Measured => Exit::Success,
             Outcome::Failed => Exit::Other,
             Outcome::Usage => Exit::Usage,
             Outcome::Unreachable => Exit::Unreachable,

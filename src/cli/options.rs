@@ -255,7 +255,7 @@ fn refuse(option: &str, typed: &str, why: &str) -> Failure {
     Failure::usage(format!("{option} {}", output::escape_name(typed.as_bytes())), why)
 }
 
-fn parse_port(typed: &str, range: RangeInclusive<u64>) -> Result<u16, Failure> {
+pub(super) fn parse_port(typed: &str, range: RangeInclusive<u64>) -> Result<u16, Failure> {
     let port = units::parse_integer(typed, &range).map_err(|why| refuse("--port", typed, &why))?;
     u16::try_from(port).map_err(|_| refuse("--port", typed, "is no port"))
 }

@@ -171,7 +171,7 @@ fn push_names(
 /// The error of a report that is no success and names none.
 fn unexplained(report: &Report) -> Option<String> {
     match report.result {
-        Outcome::Committed | Outcome::Listed => None,
+        Outcome::Committed | Outcome::Listed | Outcome::Measured => None,
         Outcome::Interrupted => Some("interrupted (run the same command again to go on)".into()),
         Outcome::Terminated => Some("terminated (run the same command again to go on)".into()),
         _ => Some(format!("{} not committed", count(report.failed_total, "file"))),
@@ -181,24 +181,7 @@ fn unexplained(report: &Report) -> Option<String> {
 /// The one line that ends a run, as in `sent 12 files, 1.07 GB in 1.2 s (7.1 Gbit/s), 0.3 % resent,
 /// overhead 1.4 % headers + 0.02 % ACKs, limited by the receiver's disk`.
 pub fn summary(report: &Report) -> String {
-    let mut text = match (report.op, report.result) {
-        (_, Outcome::Listed) => "would send ".to_owned(),
-        (Operation::Send, _) => "sent ".to_owned(),
-        (Operation::Recv, _) => "received ".to_owned(),
-    };
-    text += &count(report.files, "file");
-    if report.directories > 0 {
-        let noun = if report.directories == 1 { "directory" } else { "directories" };
-        text += &format!(", {} {noun}", report.directories);
-    }
-    text += &format!(", {}", bytes(report.bytes));
-    if report.resumed_bytes > 0 {
-        text += &format!(" ({} of it resumed)", bytes(report.resumed_bytes));
-    }
-    if let (Operation::Recv, Some(peer)) = (report.op, &report.peer) {
-        // A receiver has many peers; a sender knows its one.
-        text += &format!(" from {peer}");
-    }
+    let mut text = moved(report);
     if report.result != Outcome::Listed {
         let seconds = Duration::try_from_secs_f64(report.seconds).unwrap_or_default();
         let bits_per_second = report.bytes_per_second.saturating_mul(8);
@@ -230,6 +213,34 @@ pub fn summary(report: &Report) -> String {
     }
     if let Some(limit) = report.limited_by {
         text += &format!(", limited by {}", limit_words(limit));
+    }
+    text
+}
+
+/// What was moved, from where.
+fn moved(report: &Report) -> String {
+    let peer = report.peer.as_deref();
+    if report.result == Outcome::Measured {
+        let dropped = bytes(report.bytes);
+        return format!("measured for {}: {dropped} dropped", peer.unwrap_or("somebody"));
+    }
+    let mut text = match (report.op, report.result) {
+        (_, Outcome::Listed) => "would send ".to_owned(),
+        (Operation::Send, _) => "sent ".to_owned(),
+        (Operation::Recv, _) => "received ".to_owned(),
+    };
+    text += &count(report.files, "file");
+    if report.directories > 0 {
+        let noun = if report.directories == 1 { "directory" } else { "directories" };
+        text += &format!(", {} {noun}", report.directories);
+    }
+    text += &format!(", {}", bytes(report.bytes));
+    if report.resumed_bytes > 0 {
+        text += &format!(" ({} of it resumed)", bytes(report.resumed_bytes));
+    }
+    if let (Operation::Recv, Some(peer)) = (report.op, &report.peer) {
+        // A receiver has many peers; a sender knows its one.
+        text += &format!(" from {peer}");
     }
     text
 }

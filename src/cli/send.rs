@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::{ControllerKind, SendArguments};
 use super::exit::{Exit, Failure};
@@ -71,7 +72,7 @@ fn transfer(options: &SendOptions, console: &Console, report: &mut Report) -> Re
     let (filled, result) = send(&request, &counters, &stop, &mut listing, &mut begins_anew);
     drop(progress);
     *report = filled;
-    result.map_err(|error| failure(&error, options, report, &signals))
+    result.map_err(|error| failure(&error, options.port, options.wait, report, &signals))
 }
 
 fn sources(what: &What) -> Result<Sources, Failure> {
@@ -108,10 +109,11 @@ fn path_failure(error: &PathError) -> Failure {
     }
 }
 
-/// What went wrong, in the user's words.
-fn failure(
+/// What went wrong, in the user's words. The receiver's port was to answer within `wait`.
+pub(super) fn failure(
     error: &SendError,
-    options: &SendOptions,
+    port: u16,
+    wait: Duration,
     report: &Report,
     signals: &Signals,
 ) -> Failure {
@@ -124,12 +126,12 @@ fn failure(
                 .advise("run the same command again to send the rest")
         }
         SendError::Ended(proto::Error::NoAnswer { refused: true, .. }) => {
-            let why = format!("nobody listens on port {}/udp there", options.port);
+            let why = format!("nobody listens on port {port}/udp there");
             Failure::new(outcome, peer, why).advise("start \"ufx recv\" on it")
         }
         SendError::Ended(proto::Error::NoAnswer { .. }) => {
-            let wait = output::duration_typed(options.wait);
-            let why = format!("port {}/udp did not answer within {wait}", options.port);
+            let wait = output::duration_typed(wait);
+            let why = format!("port {port}/udp did not answer within {wait}");
             Failure::new(outcome, peer, why)
                 .advise("is \"ufx recv\" running there, and does a firewall let UDP through?")
         }

@@ -73,6 +73,14 @@ pub fn parse_size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String
     })
 }
 
+/// Parses a size in whose context nothing is binary: as [`parse_size`], and `200M` is `200MB`.
+pub fn parse_decimal_size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
+    match text.ends_with(['k', 'K', 'M', 'G']) {
+        true => parse_size(&format!("{text}B"), range),
+        false => parse_size(text, range),
+    }
+}
+
 /// Parses a duration: `500ms`, `10s`, `2m`. The unit must be there.
 pub fn parse_duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
     let forms = "a time looks like 500ms, 10s or 2m";
@@ -217,6 +225,9 @@ mod tests {
         for text in ["", "64K", "64k", "10Mbit", "ten"] {
             let error = parse_size(text, &ANY).unwrap_err();
             assert!(error.starts_with("a size looks like 65536"), "{text}: {error}");
+        }
+        for (text, bytes) in [("200M", 200_000_000), ("1.5G", 1_500_000_000), ("1KiB", 1_024)] {
+            assert_eq!(parse_decimal_size(text, &ANY), Ok(bytes), "{text}");
         }
         let error = parse_size("1kB", &BUFFER_RANGE).unwrap_err();
         assert_eq!(error, "a size here is from 4.1 kB to 1.07 GB");

@@ -313,7 +313,8 @@ impl Report {
     }
 }
 
-fn times(ratio: f64) -> String {
+/// `1.50 x`, `46 x`.
+pub fn times(ratio: f64) -> String {
     if ratio < 10.0 { format!("{ratio:.2} x") } else { format!("{ratio:.0} x") }
 }
 

@@ -192,7 +192,7 @@ fn remarks(report: &Report) -> Vec<String> {
 }
 
 /// The first column to the left, the others to the right.
-fn aligned(row: &[String], widths: &[usize]) -> String {
+pub fn aligned(row: &[String], widths: &[usize]) -> String {
     let cells = row.iter().zip(widths).enumerate().map(|(column, (text, &width))| match column {
         0 => format!("{text:<width$}"),
         _ => format!("{text:>width$}"),
@@ -201,7 +201,7 @@ fn aligned(row: &[String], widths: &[usize]) -> String {
 }
 
 /// Three significant digits, as far as they are behind the point.
-fn significant(figure: f64) -> String {
+pub fn significant(figure: f64) -> String {
     match figure.abs() {
         100.0.. => format!("{figure:.0}"),
         10.0.. => format!("{figure:.1}"),
@@ -254,7 +254,7 @@ pub fn csv(report: &Report) -> String {
 }
 
 /// A field that holds what separates fields stands in quotes, as RFC 4180 says.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     match text.contains([',', '"', '\n']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text.to_owned(),

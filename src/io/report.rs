@@ -205,6 +205,8 @@ pub enum Outcome {
     Committed,
     /// A dry run: what would move was listed, nothing was sent.
     Listed,
+    /// A measurement: everything arrived, nothing was stored.
+    Measured,
     /// Anything that no other word says.
     Failed,
     /// The command line made no sense.

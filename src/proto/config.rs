@@ -13,6 +13,8 @@ pub struct SenderConfig {
     pub digest: DigestAlgorithm,
     /// Only the manifest is sent, nothing is stored. Default false.
     pub dry_run: bool,
+    /// All is sent and nothing stored; needs [`DigestAlgorithm::None`]. Default false.
+    pub discard: bool,
     /// Congestion controller. Default [`Algorithm::Auto`].
     pub algorithm: Algorithm,
     /// Upper bound of the sending rate in bytes per second. Default none. With
@@ -34,6 +36,7 @@ impl Default for SenderConfig {
         SenderConfig {
             digest: DigestAlgorithm::Xxh3,
             dry_run: false,
+            discard: false,
             algorithm: Algorithm::Auto,
             rate_bytes_max: None,
             route_datagram_bytes: limits::BASE_DATAGRAM_BYTES,

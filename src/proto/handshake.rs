@@ -152,6 +152,7 @@ mod tests {
             mode: Mode::Open,
             digest: DigestAlgorithm::Xxh3,
             dry_run: false,
+            discard: false,
             connection: 77,
             seed: 88,
             nonce: [3; 16],

@@ -53,29 +53,21 @@ fn mode() -> impl Strategy<Value = (Mode, [u8; 32], [u8; 16])> {
 
 fn greeting() -> impl Strategy<Value = Greeting> {
     let nonce = uniform(any::<u8>());
-    (
-        1..=255_u8,
-        Just(1),
-        mode(),
-        digest_algorithm(),
-        any::<bool>(),
-        1..=u32::MAX,
-        any::<u32>(),
-        nonce,
-    )
-        .prop_map(
-            |(version_max, version_min, mode, digest, dry_run, connection, seed, nonce)| Greeting {
+    (1..=255_u8, Just(1), mode(), digest_algorithm(), 0..=2_u8, 1..=u32::MAX, any::<u32>(), nonce)
+        .prop_map(|(version_max, version_min, mode, digest, option, connection, seed, nonce)| {
+            Greeting {
                 version_max,
                 version_min,
                 mode: mode.0,
-                digest,
-                dry_run,
+                digest: if option == 2 { DigestAlgorithm::None } else { digest },
+                dry_run: option == 1,
+                discard: option == 2,
                 connection,
                 seed,
                 nonce,
                 key_share: mode.1,
-            },
-        )
+            }
+        })
 }
 
 fn welcome() -> impl Strategy<Value = Welcome> {

@@ -17,6 +17,7 @@ pub(super) const GREETING: Greeting = Greeting {
     mode: Mode::Open,
     digest: DigestAlgorithm::Blake3,
     dry_run: true,
+    discard: false,
     connection: TO_SENDER.connection,
     seed: TO_SENDER.seed,
     nonce: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],

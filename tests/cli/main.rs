@@ -50,6 +50,8 @@ mod peer;
 mod memory;
 // Disks that hang.
 mod stalls;
+// `ufx bench HOST`.
+mod measure;
 // What people read at the end.
 mod output;
 

@@ -118,6 +118,8 @@ def handshake_packets():
     packet("hello", "HELLO as a sender of version 1 with XXH3-128 sends it", "hello", HELLO)
     packet("hello_dry_run", "HELLO with DRY_RUN, no digest, several versions", "hello",
            {**HELLO, "digest": 0, "options": 1, "version_max": 255, "connection": M32, "seed": 0})
+    packet("hello_discard", "HELLO with DISCARD, no digest", "hello",
+           {**HELLO, "digest": 0, "options": 2})
     packet("hello_keyed", "HELLO of the keyed mode with BLAKE3", "hello",
            {**HELLO, "mode": 1, "digest": 2, "key_share": pattern(32, 3)})
     packet("welcome", "WELCOME, 102 bytes", "welcome", WELCOME, SENDERS)
@@ -242,8 +244,12 @@ def invalid_packets():
             wire.seal(1, 0, 0, 0, 0, patched(body, 5, b"\0")))
     invalid("mode", "mode 2", "hello", wire.seal(1, 0, 0, 0, 0, patched(body, 6, b"\2")))
     invalid("digest", "digest 3", "hello", wire.seal(1, 0, 0, 0, 0, patched(body, 7, b"\3")))
-    invalid("options", "option 0x0002", "hello",
-            wire.seal(1, 0, 0, 0, 0, patched(body, 8, b"\0\2")))
+    invalid("options", "option 0x0004", "hello",
+            wire.seal(1, 0, 0, 0, 0, patched(body, 8, b"\0\4")))
+    invalid("discard_digest", "DISCARD with XXH3-128", "hello",
+            wire.seal(1, 0, 0, 0, 0, patched(body, 7, b"\1\0\2")))
+    invalid("discard_dry_run", "DISCARD with DRY_RUN", "hello",
+            wire.seal(1, 0, 0, 0, 0, patched(body, 7, b"\0\0\3")))
     invalid("flags", "HELLO with ACK_NOW", "hello",
             wire.seal(1, wire.ACK_NOW, 0, 0, 0, body))
     invalid("number", "HELLO with packet number 1", "hello", wire.seal(1, 0, 0, 1, 0, body),

@@ -522,6 +522,7 @@ class Door:
             try:
                 if datagram[0] == TYPES["hello"]:
                     packet = wire.open_packet(datagram, 0, 0, wire.TO_RECEIVER)
+                    wire.need(packet.fields["options"] != 2, "DISCARD is not known here")
                     self.welcome(packet.fields, datagram[wire.HEADER:80], address)
                     continue
                 start = self.proven(datagram, address)

@@ -131,7 +131,8 @@ def check_hello(f):
     need(1 <= f["version_min"] <= f["version_max"], "versions")
     if f["version_min"] > 1:
         return  # only the fields looked at above keep their place in later versions
-    need(f["mode"] <= 1 and f["digest"] <= 2 and f["options"] <= 1, "value out of range")
+    need(f["mode"] <= 1 and f["digest"] <= 2 and f["options"] <= 2, "value out of range")
+    need(f["options"] != 2 or f["digest"] == 0, "DISCARD with a digest")
     need(f["mode"] == 1 or f["key_share"] == bytes(32), "key_share in open mode")
 
 

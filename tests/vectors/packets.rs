@@ -83,7 +83,7 @@ impl Vector {
 
     fn greeting(&self) -> Greeting {
         let options = self.hex("field.options");
-        assert!(options <= 1, "{}", self.name);
+        assert!(options <= 2, "{}", self.name);
         assert_eq!(self.get("field.magic"), "75667800", "{}", self.name);
         Greeting {
             version_max: self.number("field.version_max"),
@@ -91,6 +91,7 @@ impl Vector {
             mode: self.mode(),
             digest: self.digest_algorithm(),
             dry_run: options == 1,
+            discard: options == 2,
             connection: self.hex("field.connection"),
             seed: self.hex("field.seed"),
             nonce: self.array("field.nonce"),

@@ -1,6 +1,7 @@
 //! `ufx bench` as typed, and the hidden commands that its own contestants run as. Leaves the
 //! meaning of the values to `options`.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -17,12 +18,23 @@ Examples:
   ufx bench --rate 1G --rtt 0.2ms,10ms --loss 0,1 --size 200MB
   ufx bench --loss 2 --burst 8 --against ufx,bbr   losses 8 in a row on average
   ufx bench --native veth --size 1GB               no emulator: what the kernel can do
+  ufx bench nas                                    to a real host: network, CPU or disk?
   ufx bench --against 'ufx,nc=nc -l -p 9 -q 0 > {dir}/{name} ;; nc -q 0 {host} 9 < {file}'";
 
 /// `ufx bench` as typed.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES_HELP)]
 pub struct BenchArguments {
+    /// Measure the real path to this host, where "ufx recv" runs, instead of an emulated link
+    #[arg(value_name = "HOST",
+        conflicts_with_all = ["loss", "burst", "rtt", "rate", "queue", "jitter", "reorder",
+            "duplicate", "corrupt", "cap", "seed", "against", "native", "svg"])]
+    pub host: Option<OsString>,
+
+    /// With HOST: the receiver's port [default: 8390]
+    #[arg(long, value_name = "N", requires = "host")]
+    pub port: Option<String>,
+
     /// Lose this share of the packets in each direction, in percent; several with commas
     #[arg(long, value_name = "LIST", default_value = defaults::LOSS)]
     pub loss: String,
@@ -59,9 +71,9 @@ pub struct BenchArguments {
     #[arg(long, value_name = "PERCENT")]
     pub corrupt: Option<String>,
 
-    /// Size of the file
-    #[arg(long, value_name = "SIZE", default_value = defaults::SIZE)]
-    pub size: String,
+    /// Size of the file [default: 12.5MB; to a HOST what takes seconds]
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
 
     /// Runs of each contestant on each link; they take turns
     #[arg(long, value_name = "N", default_value = defaults::RUNS)]

@@ -1,11 +1,13 @@
 //! `ufx bench`: from options to a table. Leaves running contestants to `compare`.
 
 pub mod args;
+mod host;
 mod options;
 mod scratch;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -27,8 +29,13 @@ use scratch::Scratch;
 pub fn run(typed: &BenchArguments) -> Exit {
     let verbosity = if typed.quiet { Verbosity::Quiet } else { Verbosity::Normal };
     let console = Console::new(verbosity, typed.json);
-    let report = BenchOptions::resolve(typed).and_then(|options| compete(&options, &console));
-    match report.and_then(|report| show(&report, typed, &console)) {
+    let done = match &typed.host {
+        Some(host) => host::run(typed, host, &console),
+        None => BenchOptions::resolve(typed)
+            .and_then(|options| compete(&options, &console))
+            .and_then(|report| show(&report, typed, &console)),
+    };
+    match done {
         Ok(()) => Exit::Success,
         Err(failure) => {
             console.error(&failure);
@@ -44,9 +51,7 @@ fn compete(options: &BenchOptions, console: &Console) -> Result<Report, Failure>
     let signals = Signals::install()
         .map_err(|error| Failure::new(Outcome::Failed, "signals", error.to_string()))?;
     let program = options::own_program()?;
-    let scratch = Scratch::make().map_err(|error| {
-        Failure::new(Outcome::LocalFile, "a directory for the files", error.to_string())
-    })?;
+    let scratch = make_scratch()?;
     let sample = make_sample(&scratch, options)?;
     let contestants = options.contestants.len() as u64;
     let bar = progress(console, options.links.len() as u64 * options.runs * contestants);
@@ -173,12 +178,17 @@ impl Bench<'_> {
 
     /// An error once the user wants an end.
     fn interrupted(&self) -> Result<(), Failure> {
-        match self.signals.outcome() {
-            None => Ok(()),
-            Some(outcome) => {
-                self.bar.finish_and_clear();
-                Err(Failure::new(outcome, "", "interrupted"))
-            }
+        interrupted(self.signals, self.bar)
+    }
+}
+
+/// An error once the user wants an end.
+fn interrupted(signals: &Signals, bar: &ProgressBar) -> Result<(), Failure> {
+    match signals.outcome() {
+        None => Ok(()),
+        Some(outcome) => {
+            bar.finish_and_clear();
+            Err(Failure::new(outcome, "", "interrupted"))
         }
     }
 }
@@ -204,8 +214,12 @@ fn show(report: &Report, typed: &BenchArguments, console: &Console) -> Result<()
             Failure::new(Outcome::LocalFile, path, error.to_string())
         })?;
     }
+    print(&text, console)
+}
+
+fn print(text: &str, console: &Console) -> Result<(), Failure> {
     console
-        .data(&text)
+        .data(text)
         .map_err(|error| Failure::new(Outcome::Failed, "standard output", error.to_string()))
 }
 
@@ -231,28 +245,42 @@ pub fn tcp_copy(typed: &TcpCopyArguments) -> Exit {
     }
 }
 
-/// Writes the file to copy: noise, so that nothing on the way could shorten it.
+fn make_scratch() -> Result<Scratch, Failure> {
+    Scratch::make().map_err(|error| {
+        Failure::new(Outcome::LocalFile, "a directory for the files", error.to_string())
+    })
+}
+
+/// Writes the file to copy.
 fn make_sample(scratch: &Scratch, options: &BenchOptions) -> Result<Sample, Failure> {
     let name = "sample";
     let path = scratch.path.join(name);
-    let write = || -> io::Result<u128> {
-        let mut file = File::create(&path)?;
-        let mut noise = StdRng::seed_from_u64(options.seed);
+    write_noise(&path, options.file_bytes, options.seed)?;
+    let digest = contest::digest(&path).map_err(|error| sample_failure(&error))?;
+    Ok(Sample { path, name: name.into(), bytes: options.file_bytes, digest })
+}
+
+/// Writes a file of noise, so that nothing on the way could shorten it.
+fn write_noise(path: &Path, bytes: u64, seed: u64) -> Result<(), Failure> {
+    let write = || -> io::Result<()> {
+        let mut file = File::create(path)?;
+        let mut noise = StdRng::seed_from_u64(seed);
         let mut block = vec![0; 1 << 20];
-        let mut left = options.file_bytes;
+        let mut left = bytes;
         while left > 0 {
             noise.fill(&mut block[..]);
             let length = block.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             file.write_all(&block[..length])?;
             left -= length as u64;
         }
-        contest::digest(&path)
+        Ok(())
     };
-    let digest = write().map_err(|error| {
-        Failure::new(Outcome::LocalFile, "the file to copy", error.to_string())
-            .advise("a smaller --size may fit")
-    })?;
-    Ok(Sample { path: path.clone(), name: name.into(), bytes: options.file_bytes, digest })
+    write().map_err(|error| sample_failure(&error))
+}
+
+fn sample_failure(error: &io::Error) -> Failure {
+    Failure::new(Outcome::LocalFile, "the file to copy", error.to_string())
+        .advise("a smaller --size may fit")
 }
 
 /// How hosts are connected on this machine, in a word.

@@ -60,10 +60,8 @@ impl BenchOptions {
     /// # Errors
     /// The first value that makes no sense, with the range or the forms it should have.
     pub fn resolve(typed: &BenchArguments) -> Result<BenchOptions, Failure> {
-        let file_bytes = units::parse_size(&typed.size, &defaults::SIZE_RANGE)
-            .map_err(|why| refuse("--size", &typed.size, &why))?;
-        let runs = units::parse_integer(&typed.runs, &defaults::RUNS_RANGE)
-            .map_err(|why| refuse("--runs", &typed.runs, &why))?;
+        let file_bytes = parse_size(typed.size.as_deref().unwrap_or(defaults::SIZE))?;
+        let runs = parse_runs(&typed.runs)?;
         let seed = units::parse_integer(&typed.seed, &defaults::SEED_RANGE)
             .map_err(|why| refuse("--seed", &typed.seed, &why))?;
         let cap = typed
@@ -89,6 +87,17 @@ impl BenchOptions {
         }
         Ok(BenchOptions { links, contestants, file_bytes, runs, seed })
     }
+}
+
+/// `--size` in bytes.
+pub fn parse_size(typed: &str) -> Result<u64, Failure> {
+    units::parse_decimal_size(typed, &defaults::SIZE_RANGE)
+        .map_err(|why| refuse("--size", typed, &why))
+}
+
+/// `--runs`.
+pub fn parse_runs(typed: &str) -> Result<u64, Failure> {
+    units::parse_integer(typed, &defaults::RUNS_RANGE).map_err(|why| refuse("--runs", typed, &why))
 }
 
 fn native_link(native: NativeKind, cap: Option<Duration>) -> LinkOptions {

@@ -41,7 +41,7 @@ impl Server<'_> {
             transfer.take_done(now);
             self.counters.transfers.fetch_sub(1, Relaxed);
             self.finished_bytes += transfer.stats().written;
-            once_over |= self.request.once && !transfer.receiver.is_dry_run();
+            once_over |= self.request.once && transfer.stores();
             report(&mut transfer, now, false, watcher);
         }
         once_over

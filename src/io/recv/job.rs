@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::io::buffer::Buffer;
 use crate::io::confine::FileError;
 use crate::proto::{ReceivedEntry, Receiver};
-use crate::wire::{Digest, RefuseCode, VoidReason};
+use crate::wire::{Digest, EntryKind, RefuseCode, VoidReason};
 
 /// One batch of work, to be done in order.
 #[derive(Debug)]
@@ -70,6 +70,22 @@ pub enum Action {
     },
     /// All entries are settled: finish directories.
     Finish,
+}
+
+impl Action {
+    /// What becomes of it where nothing is stored: all is well as soon as it has arrived.
+    pub fn discarded(&self) -> Option<Done> {
+        match *self {
+            Action::Entry(ref entry) if entry.kind == EntryKind::File => None,
+            Action::Entry(ref entry) => Some(Done::Committed(entry.entry)),
+            Action::Hole { .. } => None,
+            Action::Write { bytes, .. } => Some(Done::Written(bytes)),
+            Action::Verify { entry, block, .. } => Some(Done::Verified(entry, block)),
+            Action::Commit { entry } => Some(Done::Committed(entry)),
+            Action::Abandon { entry, code, .. } => Some(Done::Failed(entry, code, String::new())),
+            Action::Finish => Some(Done::Finished),
+        }
+    }
 }
 
 /// What became of it.

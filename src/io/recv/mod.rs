@@ -4,10 +4,11 @@
 //! The data's way: socket -> buffer -> runs of packets -> the machine says where they belong ->
 //! job for the writing thread, which owns the buffer until the bytes are in the file. `transfer`
 //! is one transfer on the network thread, `sink` its writing end, `incoming` one file of it,
-//! `writer` the thread of that, `job` what they say to each other, `policy` who may send, `ends`
-//! and `outcome` how it ended.
+//! `writer` the thread of that, `job` what they say to each other, `policy` who may send, `drain`
+//! TCP for who measures, `ends` and `outcome` how it ended.
 
 mod address;
+mod drain;
 mod ends;
 mod incoming;
 mod job;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use self::address::{peer_bytes, with_scope};
+use self::drain::Drain;
 use self::patience::{Patience, SILENT_HOLDER, Waiting};
 use self::sink::SinkOptions;
 use self::tempo::Tempo;
@@ -116,6 +118,7 @@ struct Server<'a> {
     request: &'a RecvRequest,
     clock: Clock,
     listener: Socket,
+    drain: Drain,
     /// What comes to the listener: one buffer, as nothing keeps it beyond its turn.
     pool: BufferPool,
     /// What all transfers draw on beyond what each has for itself.
@@ -170,6 +173,7 @@ pub fn receive(
     let mut server = Server {
         request,
         clock,
+        drain: Drain::new(clock, listener.local_address()),
         listener,
         pool,
         shared: BufferPool::new(BUFFERS_SHARED, SLAB_BYTES),
@@ -360,8 +364,7 @@ impl Server<'_> {
     }
 
     fn is_full(&self) -> bool {
-        let taken =
-            self.request.once && self.transfers.iter().any(|one| !one.receiver.is_dry_run());
+        let taken = self.request.once && self.transfers.iter().any(Transfer::stores);
         taken || self.transfers.len() >= TRANSFERS_MAX
     }
 
@@ -402,13 +405,16 @@ impl Server<'_> {
             fsync: self.request.fsync,
             digest: receiver.digest_algorithm(),
             dry_run: receiver.is_dry_run(),
+            discard: accepted.greeting.discard,
             is_same_machine: from.ip() == local.ip(),
         };
         let doorbell = Arc::clone(&self.doorbell);
         let shared = self.shared.clone();
         // If there is no thread to be had the sender repeats START, perhaps in better times.
-        if let Ok(transfer) = Transfer::new(now, from, receiver, socket, options, doorbell, shared)
+        if let Ok(mut transfer) =
+            Transfer::new(now, from, receiver, socket, options, doorbell, shared)
         {
+            transfer.visit = accepted.greeting.discard.then(|| self.drain.welcome(from.ip()));
             self.transfers.push(transfer);
             self.counters.transfers.fetch_add(1, Relaxed);
             watcher.began(from);

@@ -126,7 +126,11 @@ pub fn report_of(
             DigestAlgorithm::None => Verified::Crc,
             DigestAlgorithm::Xxh3 | DigestAlgorithm::Blake3 => Verified::Digest,
         });
-        report.limited_by = Some(limited_by(&stats, report.seconds));
+        report.limited_by = Some(match limited_by(&stats, report.seconds) {
+            // What is dropped meets no disk, only the thread that drops it.
+            Limit::ReceiverDisk if transfer.visit.is_some() => Limit::ReceiverBuffer,
+            limit => limit,
+        });
     }
     let failed = u64::from(stats.failed);
     // Directories that were made for files which all failed are nothing done.
@@ -145,6 +149,7 @@ pub fn report_of(
     };
     report.result = match &result {
         Ok(()) if transfer.receiver.is_dry_run() => Outcome::Listed,
+        Ok(()) if transfer.visit.is_some() => Outcome::Measured,
         Ok(()) => Outcome::Committed,
         Err(error) => error.outcome(),
     };

@@ -49,6 +49,8 @@ pub struct SinkOptions {
     pub digest: DigestAlgorithm,
     /// Nothing is to be stored.
     pub dry_run: bool,
+    /// What comes is dropped.
+    pub discard: bool,
     /// The sender is on this machine: its devices and inodes are ours.
     pub is_same_machine: bool,
 }
@@ -75,6 +77,10 @@ impl Sink {
 
     /// Does a job and appends what became of it.
     pub fn run(&mut self, job: &Job, done: &mut Vec<Done>) {
+        if self.options.discard {
+            done.extend(job.actions.iter().filter_map(Action::discarded));
+            return;
+        }
         for action in &job.actions {
             match action {
                 Action::Entry(entry) => self.take_entry(entry, done),
@@ -489,6 +495,7 @@ mod tests {
             fsync: false,
             digest: DigestAlgorithm::Xxh3,
             dry_run: false,
+            discard: false,
             is_same_machine: false,
         }
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::drain::Visit;
 use super::job::{Action, Done, Job, cut};
 use super::outcome::Tally;
 use super::sink::{Sink, SinkOptions};
@@ -48,6 +49,8 @@ pub struct Transfer {
     pub receiver: Receiver,
     /// Connected to the sender.
     pub socket: Socket,
+    /// It measures the path: nothing is stored.
+    pub visit: Option<Visit>,
     /// The disk holds every buffer: there is no use in reading the socket.
     pub is_stalled: bool,
     pool: BufferPool,
@@ -119,6 +122,7 @@ impl Transfer {
             connection: receiver.opener().connection,
             receiver,
             socket,
+            visit: None,
             is_stalled: false,
             pool: BufferPool::new(BUFFERS_OWN, SLAB_BYTES),
             shared,
@@ -439,6 +443,11 @@ impl Transfer {
         let is_settled = self.error.is_none() && self.receiver.has_answered_end();
         let ended = self.ended.filter(|_| is_settled)?;
         Some(now.saturating_since(ended))
+    }
+
+    /// Whether it is there to store something, which is what `--once` waits for.
+    pub fn stores(&self) -> bool {
+        !self.receiver.is_dry_run() && self.visit.is_none()
     }
 
     /// Whether nothing more will happen.

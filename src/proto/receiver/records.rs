@@ -179,6 +179,7 @@ mod tests {
         mode: Mode::Open,
         digest: DigestAlgorithm::None,
         dry_run: true,
+        discard: false,
         connection: 7,
         seed: 8,
         nonce: [9; 16],

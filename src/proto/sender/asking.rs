@@ -85,6 +85,7 @@ pub fn new_greeting(random: &mut StdRng, config: &SenderConfig) -> Greeting {
         mode: Mode::Open,
         digest: config.digest,
         dry_run: config.dry_run,
+        discard: config.discard,
         connection: random.random_range(1..=u32::MAX),
         seed: random.random(),
         nonce,

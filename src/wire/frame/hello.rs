@@ -21,6 +21,7 @@ use super::super::{DecodeError, DigestAlgorithm};
 /// "ufx" and a zero byte.
 const MAGIC: [u8; 4] = *b"ufx\0";
 const DRY_RUN: u16 = 0x0001;
+const DISCARD: u16 = 0x0002;
 const FRAME_BYTES_MIN: usize = DATAGRAM_BYTES_MIN - HEADER_BYTES;
 
 /// What HELLO and START have in common.
@@ -34,8 +35,10 @@ pub struct Greeting {
     pub mode: Mode,
     /// The algorithm of all digests.
     pub digest: DigestAlgorithm,
-    /// Nothing is to be stored.
+    /// Only the manifest is sent.
     pub dry_run: bool,
+    /// All is sent and nothing stored. Neither with a digest nor in a dry run.
+    pub discard: bool,
     /// For packets to the sender; random, not 0.
     pub connection: u32,
     /// Of the checks of packets to the sender; random.
@@ -104,7 +107,8 @@ impl Greeting {
         writer.u8(self.version_min);
         writer.u8(self.mode.to_byte());
         writer.u8(self.digest.to_byte());
-        writer.u16(if self.dry_run { DRY_RUN } else { 0 });
+        let option = |is_on: bool, bit: u16| if is_on { bit } else { 0 };
+        writer.u16(option(self.dry_run, DRY_RUN) | option(self.discard, DISCARD));
         writer.u32(self.connection);
         writer.u32(self.seed);
         writer.array(self.nonce);
@@ -120,15 +124,19 @@ impl Greeting {
         let mode = Mode::from_byte(reader.u8()?)?;
         let digest = DigestAlgorithm::from_byte(reader.u8()?)?;
         let options = reader.u16()?;
-        if options & !DRY_RUN != 0 {
-            return Err(DecodeError::Invalid("an option is unknown"));
+        match options {
+            0 | DRY_RUN => {}
+            DISCARD if digest == DigestAlgorithm::None => {}
+            DISCARD => return Err(DecodeError::Invalid("what is discarded has a digest")),
+            _ => return Err(DecodeError::Invalid("an option is unknown, or not with another")),
         }
         let greeting = Self {
             version_max,
             version_min,
             mode,
             digest,
-            dry_run: options & DRY_RUN != 0,
+            dry_run: options == DRY_RUN,
+            discard: options == DISCARD,
             connection: decode_connection(reader)?,
             seed: reader.u32()?,
             nonce: reader.array()?,
@@ -152,6 +160,7 @@ fn decode_other_version(mut reader: Reader<'_>) -> Result<Option<Greeting>, Deco
         mode: Mode::Open,
         digest: DigestAlgorithm::None,
         dry_run: false,
+        discard: false,
         connection: decode_connection(&mut reader)?,
         seed: reader.u32()?,
         nonce: [0; 16],
@@ -255,11 +264,15 @@ mod tests {
     #[test]
     fn a_value_out_of_range_is_dropped() {
         // Magic, versions, mode, digest, options, key share.
-        let changes = [(14, 1), (19, 2), (19, 0), (20, 2), (21, 3), (22, 1), (23, 2), (48, 1)];
+        let changes = [(14, 1), (19, 2), (19, 0), (20, 2), (21, 3), (22, 1), (23, 4), (48, 1)];
         for (at, value) in changes {
             let greeting = open_with(|packet| packet[at] = value);
             assert!(matches!(greeting, Err(DecodeError::Invalid(_))), "byte {at}: {greeting:?}");
         }
+        let digest = open_with(|packet| packet[23] = 2);
+        assert!(matches!(digest, Err(DecodeError::Invalid(_))), "{digest:?}");
+        let both = open_with(|packet| packet[21..24].copy_from_slice(&[0, 0, 3]));
+        assert!(matches!(both, Err(DecodeError::Invalid(_))), "{both:?}");
         let no_connection = open_with(|packet| packet[24..28].fill(0));
         assert_eq!(no_connection, Err(DecodeError::Invalid("a connection is 0")));
     }

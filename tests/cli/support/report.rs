@@ -66,7 +66,7 @@ const REPORT: &[(&str, Form)] = &[
 
 /// The word for each exit code of a report that is no success.
 const RESULTS: &[(i64, &[&str])] = &[
-    (0, &["committed", "listed"]),
+    (0, &["committed", "listed", "measured"]),
     (1, &["failed"]),
     (2, &["usage"]),
     (3, &["unreachable"]),
