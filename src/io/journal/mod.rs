@@ -199,7 +199,7 @@ impl Journal {
         let mut buffer = vec![0; READ_RECORDS * RECORD_BYTES];
         let mut offset = HEADER_BYTES as u64;
         loop {
-            let read = read_some(&file, &mut buffer, offset)?;
+            let read = read_some(&file, &mut buffer, offset).ok()?;
             let (records, _) = buffer.get(..read)?.as_chunks::<RECORD_BYTES>();
             for record in records {
                 scan.take(record)?;
@@ -385,7 +385,7 @@ fn mount_id(directory: &OwnedFd) -> Option<u64> {
 
 fn read_exactly(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> bool {
     let wanted = buffer.len();
-    read_some(file, buffer, offset) == Some(wanted)
+    read_some(file, buffer, offset) == Ok(wanted)
 }
 
 #[cfg(test)]
