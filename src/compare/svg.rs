@@ -17,6 +17,9 @@ const BOTTOM: f64 = 56.0;
 /// The least distance between two names, in the size of their letters.
 const NAME_HEIGHT: f64 = 17.0;
 
+/// A line of the notes below the panels.
+const NOTE_HEIGHT: f64 = 15.0;
+
 /// Colours that the colour-blind tell apart (Okabe and Ito), darkened or lightened so that each
 /// has a contrast of 3 or more against its background; ufx has the first.
 const COLOURS: [(&str, &str); 7] = [
@@ -33,7 +36,7 @@ const COLOURS: [(&str, &str); 7] = [
 /// no run finished: they show what had arrived.
 pub fn chart(report: &Report) -> String {
     let panels = panels(report);
-    let height = PANEL_HEIGHT * panels.len() as f64 + 24.0;
+    let height = PANEL_HEIGHT * panels.len() as f64 + 24.0 + NOTE_HEIGHT;
     let mut svg = String::new();
     // Writing to a String cannot fail, here and below.
     let _ = write!(
@@ -52,22 +55,27 @@ pub fn chart(report: &Report) -> String {
     }
     let machine = &report.machine;
     let is_open = report.cells.iter().any(|cell| cell.goodput.is_none());
-    let note = format!(
-        "ufx {}, Linux {}, {} processors; {} MB in memory, median of {}; {}{}",
+    let mut notes = vec![format!(
+        "ufx {}, Linux {}, {} processors; {} MB in memory, median of {}; {}",
         report.version,
         machine.kernel,
         machine.processors,
         round(report.file_bytes as f64 / 1e6),
         report.runs,
         report.devices,
-        if is_open { "; hollow: did not finish, what had arrived" } else { "" },
-    );
-    let _ = writeln!(
-        svg,
-        "<text class=\"quiet\" x=\"{LEFT}\" y=\"{}\" font-size=\"11\">{}</text>\n</svg>",
-        height - 10.0,
-        escaped(&note)
-    );
+    )];
+    if is_open {
+        notes.push("hollow: did not finish, what had arrived by then".to_owned());
+    }
+    for (line, note) in notes.iter().enumerate() {
+        let _ = writeln!(
+            svg,
+            "<text class=\"quiet\" x=\"{LEFT}\" y=\"{}\" font-size=\"11\">{}</text>",
+            height - 10.0 - NOTE_HEIGHT * (1.0 - line as f64),
+            escaped(note)
+        );
+    }
+    svg.push_str("</svg>\n");
     svg
 }
 
