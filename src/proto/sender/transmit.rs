@@ -6,7 +6,8 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::in_flight::{Chunk, RUN_PACKETS_MAX};
-use super::{HELLO_TIMES_MS, Held, KEEPALIVE, Sender, State};
+use super::timers::KEEPALIVE;
+use super::{HELLO_TIMES_MS, Held, Sender, State};
 use crate::proto::time::Time;
 use crate::wire::{
     Close, CloseCode, Data, Flags, Frame, Hello, Limit, PacketNumber, Probe, Sealer, Space, Start,

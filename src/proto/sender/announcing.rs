@@ -1,0 +1,103 @@
+//! What the source tells: entries, holes, files that cannot be sent, digests, and the end. They
+//! become records of the manifest and digest spaces (proto.md, "Spaces").
+
+use super::Sender;
+use crate::wire::{Digest, DigestRecord, Entry, ManifestRecord, VoidReason, limits};
+
+/// Manifest and digest bytes the sender holds at most before it takes no more entries.
+const STREAM_HELD_BYTES: u64 = 512 * 1_024;
+
+/// Entries that are not settled at most: half of what a receiver takes, so that it never stops
+/// reading before the VOID that would settle one. Each may cost the receiver a descriptor.
+const UNSETTLED_MAX: usize = limits::UNSETTLED_MAX as usize / 2;
+
+/// Holes of entries that are not settled at most before another file is announced.
+const UNSETTLED_HOLES_MAX: usize = limits::UNSETTLED_HOLES_MAX / 4;
+
+impl Sender {
+    /// Whether the manifest takes another entry now. Otherwise ask again after the next batch.
+    pub fn wants_entries(&self) -> bool {
+        !self.manifest_ended
+            && self.manifest.held_bytes() < STREAM_HELD_BYTES
+            && self.digests.held_bytes() < STREAM_HELD_BYTES
+            && self.body.unsettled() < UNSETTLED_MAX
+            && self.body.unsettled_holes() < UNSETTLED_HOLES_MAX
+            && !self.is_over()
+    }
+
+    /// Announces an entry; returns its number.
+    pub fn push_entry(&mut self, entry: &Entry<'_>) -> u32 {
+        self.push_manifest(&ManifestRecord::Entry(*entry));
+        self.body.push_entry(entry.body_bytes(), !self.config.dry_run)
+    }
+
+    /// A range of the last entry's file has no data.
+    pub fn push_hole(&mut self, offset: u64, bytes: u64) {
+        self.push_manifest(&ManifestRecord::Hole { offset, bytes });
+        self.body.push_hole(offset, bytes);
+    }
+
+    /// The file of an entry cannot be sent as announced.
+    pub fn push_void(&mut self, entry: u32, reason: VoidReason) {
+        self.push_manifest(&ManifestRecord::Void { entry, reason });
+        self.body.close(entry);
+    }
+
+    /// The digest of a block that was read for the first time.
+    pub fn push_digest(&mut self, entry: u32, block: u32, digest: Digest) {
+        self.push_digest_record(entry, block, 0, digest);
+    }
+
+    /// Sends a block again under a new epoch, in answer to [`SenderEvent::Again`].
+    pub fn resend_block(&mut self, entry: u32, block: u32, epoch: u8, digest: Digest) {
+        self.push_digest_record(entry, block, epoch, digest);
+        self.body.resend_block(entry, block, self.in_flight.next_number());
+    }
+
+    fn push_digest_record(&mut self, entry: u32, block: u32, epoch: u8, digest: Digest) {
+        let mut bytes = Vec::with_capacity(41);
+        DigestRecord { entry, block, epoch, digest }.encode(&mut bytes);
+        if epoch == 0 {
+            self.transcript.update_digests(&bytes);
+        }
+        self.digests.push(&bytes);
+    }
+
+    fn push_manifest(&mut self, record: &ManifestRecord<'_>) {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        if !self.manifest_ended {
+            self.transcript.update_manifest(&bytes);
+        }
+        self.manifest.push(&bytes);
+    }
+
+    /// Every file is announced, read and digested: ends the manifest.
+    pub fn finish_manifest(&mut self) {
+        if self.manifest_ended {
+            return;
+        }
+        self.manifest_ended = true;
+        self.push_manifest(&ManifestRecord::End {
+            entries: self.body.entries(),
+            body_bytes: self.body.end(),
+            digests_bytes: self.digests.end(),
+            digest: self.transcript.digest(),
+        });
+    }
+
+    /// Body bytes that have never been sent: 0 means that all announced files are read.
+    pub fn unsent_body_bytes(&self) -> u64 {
+        self.body.unsent_bytes()
+    }
+
+    /// Where an entry's bytes lie in the body. None once it is settled.
+    pub fn body_range(&self, entry: u32) -> Option<std::ops::Range<u64>> {
+        self.body.range(entry)
+    }
+
+    /// Number of entries announced so far, and the length of their bodies.
+    pub fn announced(&self) -> (u32, u64) {
+        (self.body.entries(), self.body.end())
+    }
+}
