@@ -61,8 +61,12 @@ pub fn replace_by_nameless(
 /// it is opened once more.
 pub fn sync_directory(directory: &OwnedFd) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let readable = rustix::fs::openat(directory, c".", flags, Mode::empty())?;
-    match rustix::fs::fsync(&readable) {
+    sync(&rustix::fs::openat(directory, c".", flags, Mode::empty())?)
+}
+
+/// Makes an open directory durable: its names, its mode and its time.
+pub fn sync(directory: &OwnedFd) -> rustix::io::Result<()> {
+    match rustix::fs::fsync(directory) {
         // Some file systems cannot sync a directory, and need not.
         Err(Errno::INVAL) => Ok(()),
         outcome => outcome,

@@ -13,6 +13,7 @@ use super::confine::{FileError, Root};
 use super::existing::Landing;
 use super::metadata::{ModePolicy, SPECIAL_BITS, Timestamp};
 use super::name::{RelativePath, temporary_name};
+use super::naming::{sync, sync_directory};
 
 /// What became of a directory that was to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +115,14 @@ pub fn make_hard_link(
     made.ok_or_else(|| FileError::Exists { path: root.shown(path) })
 }
 
+/// Makes the name `path` survive a power cut.
+///
+/// # Errors
+/// The directory of `path` cannot be reached or synced.
+pub fn sync_name(root: &Root, path: &RelativePath) -> Result<(), FileError> {
+    root.in_parent(path, "sync the directory of", |parent, _| sync_directory(parent))
+}
+
 /// Whether both paths are names of one file.
 pub fn is_one_file(
     root: &Root,
@@ -201,10 +210,11 @@ impl Directories {
 
     /// Gives all directories their final modes and times, the deepest ones first: a parent may
     /// lose the permission to be searched. Returns what went wrong with which, and does the rest.
-    pub fn finish(mut self, root: &Root) -> Vec<(Vec<u8>, FileError)> {
+    /// With `fsync` so that they survive a power cut.
+    pub fn finish(mut self, root: &Root, fsync: bool) -> Vec<(Vec<u8>, FileError)> {
         self.pending.sort_by_key(|pending| Reverse(pending.path.depth()));
         let result = |pending: &Pending| {
-            let error = pending.finish(root).err()?;
+            let error = pending.finish(root, fsync).err()?;
             Some((pending.path.as_bytes().to_vec(), error))
         };
         self.pending.iter().filter_map(result).collect()
@@ -212,19 +222,35 @@ impl Directories {
 }
 
 impl Pending {
-    fn finish(&self, root: &Root) -> Result<(), FileError> {
+    fn finish(&self, root: &Root, fsync: bool) -> Result<(), FileError> {
         root.in_parent(&self.path, "set mode and time of", |parent, leaf| {
+            // Opened first: the final mode may not allow it.
+            let to_sync = if fsync { self.open(parent, leaf)? } else { None };
             if let Some(mode) = self.mode {
                 set_mode(parent, leaf, mode)?;
             }
             let times = self.modified.as_modification();
             match rustix::fs::utimensat(parent, leaf, &times, AtFlags::SYMLINK_NOFOLLOW) {
                 // A directory of somebody else that was there: its time is theirs.
-                Err(Errno::PERM | Errno::ACCESS) if self.mode.is_none() => Ok(()),
-                outcome => outcome,
+                Err(Errno::PERM | Errno::ACCESS) if self.mode.is_none() => {}
+                outcome => outcome?,
             }
+            to_sync.map_or(Ok(()), |directory| sync(&directory))
         })
     }
+
+    /// The directory itself; none if it was there and is closed to us.
+    fn open(&self, parent: &OwnedFd, leaf: &[u8]) -> rustix::io::Result<Option<OwnedFd>> {
+        match open_directory(parent, leaf) {
+            Err(Errno::ACCESS) if self.mode.is_none() => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+}
+
+fn open_directory(parent: &OwnedFd, leaf: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, leaf, flags, Mode::empty())
 }
 
 /// Sets the permissions of a directory that we made, and that is therefore open to us.
@@ -235,9 +261,7 @@ fn set_mode(parent: &OwnedFd, leaf: &[u8], mode: u32) -> rustix::io::Result<()> 
     if stat.st_mode & 0o7777 == mode {
         return Ok(());
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(parent, leaf, flags, Mode::empty())?;
-    match rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode)) {
+    match rustix::fs::fchmod(&open_directory(parent, leaf)?, Mode::from_raw_mode(mode)) {
         // FAT and some network file systems know no modes.
         Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
         outcome => outcome,
@@ -327,7 +351,7 @@ mod tests {
             assert_eq!(there(name).mode() & 0o700, 0o700, "open while receiving");
         }
         fs::write(directory.path().join("a/b/file"), "").unwrap();
-        assert!(directories.finish(&root).is_empty());
+        assert!(directories.finish(&root, false).is_empty());
         for (name, mode, seconds) in [("a/b/c", 0, 3), ("a/b", 0o755, 2), ("a", 0o555, 1)] {
             assert_eq!(there(name).mode() & 0o7777, mode, "{name}");
             assert_eq!((there(name).mtime(), there(name).mtime_nsec()), (seconds, 5), "{name}");
@@ -347,7 +371,7 @@ mod tests {
         let mut directories = Directories::default();
         let made = directories.make(&root, &path("d"), 0o755, time(1), &POLICY).unwrap();
         assert_eq!(made, Made::AlreadyThere);
-        assert!(directories.finish(&root).is_empty());
+        assert!(directories.finish(&root, false).is_empty());
         assert_eq!(fs::metadata(&there).unwrap().mode() & 0o7777, 0o700);
         assert!(there.join("mine").exists());
     }
@@ -372,7 +396,7 @@ mod tests {
         directories.make(&root, &path("d"), 0o500, time(1), &POLICY).unwrap();
         fs::remove_dir(directory.path().join("d")).unwrap();
         symlink(outside.path(), directory.path().join("d")).unwrap();
-        assert_eq!(directories.finish(&root).len(), 1);
+        assert_eq!(directories.finish(&root, false).len(), 1);
         let after = fs::metadata(outside.path()).unwrap();
         assert_eq!((before.mode(), before.mtime()), (after.mode(), after.mtime()));
     }

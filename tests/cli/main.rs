@@ -24,6 +24,8 @@ mod existing;
 mod resume;
 // SIGKILL at each system call.
 mod kills;
+// Power cuts.
+mod power;
 // What is refused, left alone or left out.
 mod refusals;
 
@@ -54,7 +56,6 @@ mod stalls;
 mod measure;
 // What people read at the end.
 mod output;
-
 mod support;
 
 use std::process::{Command, Output, Stdio};

@@ -18,7 +18,9 @@ use crate::io::files::TempFile;
 use crate::io::journal::{Kept, Subject};
 use crate::io::metadata::{Identity, ModePolicy, Timestamp};
 use crate::io::name::{Escaped, Links, RelativePath};
-use crate::io::tree::{Directories, Made, is_directory, is_one_file, make_hard_link, make_link};
+use crate::io::tree::{
+    Directories, Made, is_directory, is_one_file, make_hard_link, make_link, sync_name,
+};
 use crate::proto::ReceivedEntry;
 use crate::wire::{Digest, DigestAlgorithm, EntryKind, RefuseCode, VoidReason, limits};
 
@@ -100,7 +102,8 @@ impl Sink {
                 Action::Finish => {
                     // What cannot be set on a directory fails no file: the files are committed.
                     let directories = std::mem::take(&mut self.directories);
-                    for (path, error) in directories.finish(&self.options.root) {
+                    let fsync = self.options.fsync && !self.options.dry_run;
+                    for (path, error) in directories.finish(&self.options.root, fsync) {
                         done.push(Done::Note(path, text(&error)));
                     }
                     done.push(Done::Finished);
@@ -128,11 +131,21 @@ impl Sink {
             EntryKind::File => self.take_file(entry, &path, modified, done),
             EntryKind::HardLink => self.take_hard_link(entry, &path, modified, done),
         });
-        match outcome {
+        let secure = |outcome| self.secure(&path, outcome);
+        match outcome.and_then(|outcome| outcome.map(secure).transpose()) {
             Ok(Some(outcome)) => done.push(outcome),
             Ok(None) => {}
             Err(error) => done.push(Done::Refused(number, refuse_code(&error), text(&error))),
         }
+    }
+
+    /// With `fsync` a name that was made counts only once no power cut can take it away.
+    fn secure(&self, path: &RelativePath, outcome: Done) -> Result<Done, FileError> {
+        let SinkOptions { root, fsync, dry_run, .. } = &self.options;
+        if *fsync && !dry_run && matches!(outcome, Done::Committed(_)) {
+            sync_name(root, path)?;
+        }
+        Ok(outcome)
     }
 
     fn take_directory(
@@ -289,11 +302,13 @@ impl Sink {
     fn settle_names(&self, incoming: &Incoming, done: &mut Vec<Done>) {
         for FurtherName { entry, path } in &incoming.names {
             let Incoming { path: first, size, modified, .. } = incoming;
-            let outcome = match self.link(*entry, path, first, *size, *modified, done) {
-                Ok(outcome) => outcome,
-                Err(error) => Done::Failed(*entry, refuse_code(&error), text(&error)),
-            };
-            done.push(outcome);
+            let linked = self.link(*entry, path, first, *size, *modified, done);
+            let secured = linked.and_then(|outcome| self.secure(path, outcome));
+            done.push(
+                secured.unwrap_or_else(|error| {
+                    Done::Failed(*entry, refuse_code(&error), text(&error))
+                }),
+            );
         }
     }
 

@@ -56,15 +56,18 @@ impl Receiver {
         Program::start(&mut self.sender(paths, options)).wait()
     }
 
+    /// How many bytes it has written so far, to files and elsewhere.
+    pub fn written(&self) -> u64 {
+        let counters = std::fs::read_to_string(format!("/proc/{}/io", self.program.id()));
+        let counters = counters.unwrap_or_default();
+        let written = counters.lines().find_map(|line| line.strip_prefix("wchar: "));
+        written.and_then(|written| written.parse().ok()).unwrap_or(0)
+    }
+
     /// Waits until it has written that many bytes.
     #[track_caller]
     pub fn wait_for_written(&self, bytes: u64) {
-        let counters = format!("/proc/{}/io", self.program.id());
-        wait_until("the receiver writes", || {
-            let counters = std::fs::read_to_string(&counters).unwrap_or_default();
-            let written = counters.lines().find_map(|line| line.strip_prefix("wchar: "));
-            written.and_then(|written| written.parse().ok()).is_some_and(|now: u64| now >= bytes)
-        });
+        wait_until("the receiver writes", || self.written() >= bytes);
     }
 
     /// The report of the next transfer that is over.
