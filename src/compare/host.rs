@@ -25,6 +25,7 @@ use crate::io::report::{Counters, Limit, Report};
 use crate::io::send::{SendError, SendRequest, send};
 use crate::io::source::Sources;
 use crate::io::stop::Stop;
+use crate::io::sys;
 use crate::io::wait::{Interest, wait};
 use crate::proto::SenderConfig;
 use crate::wire::DigestAlgorithm;
@@ -81,7 +82,6 @@ pub fn run_ufx(
     let before = processor_time();
     let (report, result) = send(&request, &Counters::default(), stop, &mut |_, _| {}, &mut || {});
     let cpu = processor_time().saturating_sub(before);
-    let share = |resent: u64, sent: u64| resent as f64 / sent.max(1) as f64;
     let run = HostRun {
         bytes: report.bytes,
         span: Duration::try_from_secs_f64(report.seconds).unwrap_or_default(),
@@ -126,7 +126,14 @@ pub fn run_tcp(
     let bytes = read_count(&mut stream, stop)?;
     let span = clock.now().saturating_since(started);
     let cpu = processor_time().saturating_sub(before);
-    Ok((HostRun { bytes, span, cpu, resent_share: None, limited_by: None }, congestion))
+    // All is acknowledged: what the kernel has sent by now is all that it will.
+    let sent = sys::tcp_sent(stream.as_fd()).ok().flatten();
+    let resent_share = sent.map(|sent| share(sent.resent_bytes, sent.bytes));
+    Ok((HostRun { bytes, span, cpu, resent_share, limited_by: None }, congestion))
+}
+
+fn share(resent: u64, sent: u64) -> f64 {
+    resent as f64 / sent.max(1) as f64
 }
 
 /// What the receiver says it has got.

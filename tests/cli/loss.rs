@@ -62,6 +62,11 @@ fn single_packets_lost_20_percent() {
 }
 
 #[test]
+fn single_packets_lost_50_percent() {
+    survive(50, 4 << 20, "single");
+}
+
+#[test]
 fn bursts_lost_1_percent() {
     survive(1, 64 << 20, "gso");
 }
@@ -74,4 +79,9 @@ fn bursts_lost_5_percent() {
 #[test]
 fn bursts_lost_20_percent() {
     survive(20, 16 << 20, "gso");
+}
+
+#[test]
+fn bursts_lost_50_percent() {
+    survive(50, 4 << 20, "gso");
 }

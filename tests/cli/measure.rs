@@ -1,7 +1,9 @@
 //! `ufx bench HOST`: measures a real path, leaves nothing at the receiver.
 
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::content::{names, room, write_random};
@@ -38,6 +40,8 @@ fn ufx_and_tcp_are_measured_and_nothing_is_stored_or_used_up() {
     assert!(theirs["contestant"].as_str().unwrap().starts_with("TCP "), "{report}");
     for cell in [ours, theirs] {
         assert!(cell["goodput"]["median"].as_f64().unwrap() > 0.0, "{report}");
+        let resent = cell["resent_share"].as_f64().unwrap();
+        assert!((0.0..0.5).contains(&resent), "{report}");
     }
     assert_eq!(report["file_bytes"], 3_000_000);
     assert!(report["limited_by"].is_string(), "{report}");
@@ -56,6 +60,29 @@ fn ufx_and_tcp_are_measured_and_nothing_is_stored_or_used_up() {
     let ended = receiver.program.wait().expect_code(0);
     assert!(ended.stderr.contains("measured for 127.0.0.1:"), "{}", ended.stderr);
     assert!(ended.stderr.contains(": 3 MB dropped in "), "{}", ended.stderr);
+    assert_eq!(names(&dir), ["a.bin"]);
+}
+
+#[test]
+fn ctrl_c_ends_it_and_the_receiver_goes_on() {
+    let room = room();
+    let dir = room.path().join("to");
+    let mut receiver = Receiver::start(&dir, &["--once"]);
+    let port = receiver.port.to_string();
+    let words = ["bench", "127.0.0.1", "--port", &port, "--runs=1000", "--size=20M", "--quiet"];
+    let bench = Program::start(&mut ufx(words));
+    let scratch = Path::new("/dev/shm").join(format!("ufx-bench-{}", bench.id()));
+    // Its first run is over: it is in the middle of its work.
+    assert_eq!(receiver.next_report()["result"], "measured");
+    assert!(scratch.exists());
+    bench.signal(Signal::INT);
+    let ended = bench.wait().expect_code(130);
+    assert_eq!(ended.stdout, "");
+    assert!(!scratch.exists());
+
+    let source = write_random(&room.path().join("a.bin"), 1_000, 1);
+    receiver.send(&[&source], &[]).expect_code(0);
+    receiver.program.wait().expect_code(0);
     assert_eq!(names(&dir), ["a.bin"]);
 }
 
