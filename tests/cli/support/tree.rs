@@ -12,7 +12,8 @@ fn listing(root: &Path) -> BTreeMap<PathBuf, Metadata> {
     let mut found = BTreeMap::new();
     let mut open = vec![PathBuf::new()];
     while let Some(directory) = open.pop() {
-        let entries = std::fs::read_dir(root.join(&directory)).expect("a directory can be read");
+        let entries = std::fs::read_dir(root.join(&directory));
+        let entries = entries.unwrap_or_else(|error| panic!("{directory:?} of {root:?}: {error}"));
         for entry in entries {
             let entry = entry.expect("a directory can be read");
             let path = directory.join(entry.file_name());
@@ -24,6 +25,12 @@ fn listing(root: &Path) -> BTreeMap<PathBuf, Metadata> {
         }
     }
     found
+}
+
+/// How many regular files there are below `root`, and their bytes.
+pub fn size_of_tree(root: &Path) -> (u64, u64) {
+    let files = listing(root).into_values().filter(Metadata::is_file);
+    files.fold((0, 0), |(files, bytes), metadata| (files + 1, bytes + metadata.len()))
 }
 
 /// Asserts that two directories hold the same: names, kinds, bytes, modes, times, link targets.
