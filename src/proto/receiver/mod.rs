@@ -263,6 +263,10 @@ impl Receiver {
         if matches!(self.state, State::Closing { .. } | State::Closed) {
             return;
         }
+        if !packet.frame.may_go_to_receiver() {
+            self.stats.invalid += 1;
+            return;
+        }
         self.heard(now, 1, packet.datagram_bytes, packet.flags.ack_now);
         let is_fresh = self.take_number(now, packet.number, packet.datagram_bytes);
         if !is_fresh && self.sack.is_held(packet.number) {
@@ -285,10 +289,7 @@ impl Receiver {
                 self.on_close(close.code, text);
                 true
             }
-            Frame::Hello(_) | Frame::Welcome(_) | Frame::Ack(_) => {
-                self.stats.invalid += 1;
-                true
-            }
+            Frame::Hello(_) | Frame::Welcome(_) | Frame::Ack(_) => false,
         };
         if held {
             self.sack.hold(packet.number);
@@ -586,10 +587,7 @@ impl Receiver {
             Space::Manifest => self.manifest.insert(data.offset, data.payload),
             Space::Digests => self.digests.insert(data.offset, data.payload),
             // Body comes by handle_body, answers never come to a receiver.
-            Space::Body | Space::Answers => {
-                self.stats.invalid += 1;
-                true
-            }
+            Space::Body | Space::Answers => false,
         };
         self.check_settled();
         held

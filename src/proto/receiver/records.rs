@@ -292,6 +292,20 @@ mod tests {
         assert_eq!(receiver.progress().entries, read + 1);
     }
 
+    //= proto.md#frames
+    //= type=test
+    //# a value outside its range, or goes in the wrong direction, makes its packet dropped.
+    #[test]
+    fn what_only_a_sender_may_get_is_dropped_and_not_acknowledged() {
+        let mut receiver = receiver(false);
+        let answers = Data { space: Space::Answers, offset: 0, payload: &[8] };
+        let end = Frame::Data(answers);
+        handle(&mut receiver, 5, end);
+        assert_eq!(receiver.stats().invalid, 1);
+        assert_eq!(receiver.stats().packets_received, 1, "only START");
+        assert!(!receiver.sack.is_held(PacketNumber(5)));
+    }
+
     fn handle_records(receiver: &mut Receiver, number: u64, space: Space, payload: &[u8]) {
         let offset = match space {
             Space::Digests => receiver.digests.frontier(),

@@ -98,6 +98,16 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// Whether a receiver may get it; a sender gets the others, answers, and CLOSE.
+    #[must_use]
+    pub const fn may_go_to_receiver(&self) -> bool {
+        match self {
+            Self::Hello(_) | Self::Start(_) | Self::Probe(_) | Self::Close(_) => true,
+            Self::Data(data) => !matches!(data.space, Space::Answers),
+            Self::Welcome(_) | Self::Ack(_) => false,
+        }
+    }
+
     /// Reads the frame between header and padding. The header tells the space of DATA; PROBE wants
     /// to know the size of the datagram that came through.
     pub(super) fn decode(

@@ -1,0 +1,200 @@
+//! Floods, packets that make no sense, and numbers at the edges of their ranges.
+
+use ufx::wire::{Probe, Space, limits};
+
+use crate::bystander::{Bystander, Misdeed, Then, content_of};
+use crate::forge;
+use crate::sender::HostileSender;
+
+const DROP_RULE: &str = "A frame that is shorter than its fields, or longer where neither zeros \
+    nor text may follow, that has a value outside its range, or goes in the wrong direction, \
+    makes its packet dropped.";
+const SILENCE_RULE: &str = "A peer is gone after 20 s of silence (configurable)";
+
+/// A misdeed in spite of which the file `x` is committed.
+const fn in_spite(name: &'static str, rule: &'static str, does: fn(&mut HostileSender)) -> Misdeed {
+    Misdeed { name, rule, does, then: Then::Ignored, leaves: &["x"] }
+}
+
+/// A misdeed that comes to nothing.
+const fn ignored(name: &'static str, rule: &'static str, does: fn(&mut HostileSender)) -> Misdeed {
+    Misdeed { name, rule, does, then: Then::Ignored, leaves: &[] }
+}
+
+const PACKETS: &[Misdeed] = &[
+    ignored("every frame cut short", DROP_RULE, |peer| {
+        peer.connect();
+        let mut sent = Vec::new();
+        for (frame_type, fields) in [(3, 70), (4, 7), (6, 14), (7, 1)] {
+            sent.extend((0..fields).map(|bytes| peer.send_forged(frame_type, 0, &vec![0; bytes])));
+            peer.sync();
+        }
+        peer.expect_dropped(&sent);
+    }),
+    ignored("frames of no type", "Frames of unknown type are dropped.", |peer| {
+        peer.connect();
+        let types = (0..=255).filter(|frame_type| !(1..=7).contains(frame_type));
+        let sent: Vec<u64> = types.map(|one| peer.send_forged(one, 0, &[0; 200])).collect();
+        peer.expect_dropped(&sent);
+    }),
+    ignored("frames in the wrong direction", DROP_RULE, |peer| {
+        peer.connect();
+        let mut ack = [0; 98];
+        ack[7] = 200;
+        let welcome = [
+            &[1, 0, 1, 0][..],
+            &[7; 16],
+            &[0, 0, 0, 9],
+            &[0, 0, 0, 9],
+            &[0, 0, 9, 0],
+            &[0, 0, 5, 0],
+            &[0, 0, 0, 9],
+            &[0; 48],
+        ]
+        .concat();
+        let sent = [peer.send_forged(5, 0, &ack), peer.send_forged(2, 0, &welcome)];
+        peer.expect_dropped(&sent);
+        let sent =
+            [0x0c, 0x0d].map(|flags| peer.send_forged(4, flags, &[0, 0, 0, 0, 0, 0, 8, 0, 12]));
+        peer.expect_dropped(&sent);
+    }),
+    ignored("flags that do not exist", "All other bits MUST be zero", |peer| {
+        peer.connect();
+        let probe = [0; 14];
+        let sent = [0x10, 0x40, 0x80, 0x04].map(|flags| peer.send_forged(6, flags, &probe));
+        peer.expect_dropped(&sent);
+    }),
+    ignored(
+        "padding that is longer than its packet",
+        "(2 to the length of the datagram less header)",
+        |peer| {
+            peer.connect();
+            let data = |padding: u16| [&[0; 6][..], b"payload", &padding.to_be_bytes()].concat();
+            let sent = [0, 1, 9, 15, 16, 65_535].map(|bytes| peer.send_forged(4, 2, &data(bytes)));
+            peer.expect_dropped(&sent);
+        },
+    ),
+    ignored("data beyond the end of the space", "offset + length MUST NOT exceed 2^48.", |peer| {
+        peer.connect();
+        let sent = [0, 4, 8]
+            .map(|space| peer.send_forged(4, space, &[255, 255, 255, 255, 255, 255, 1, 2]));
+        peer.expect_dropped(&sent);
+    }),
+    ignored("the largest datagrams there are", "| datagram | 1,200 to 65,507;", |peer| {
+        peer.connect();
+        for frame_type in 1..=7 {
+            peer.send_forged(frame_type, 0, &vec![0xff; 65_507 - 14]);
+        }
+    }),
+    in_spite("a file in datagrams of one byte", "payload | 20 | 1 or more", |peer| {
+        peer.connect();
+        let (entry, offset) = peer.announce_file(b"x", 3_000);
+        let content = content_of(b"x");
+        for (at, byte) in (offset..).zip(&content) {
+            peer.send_data(Space::Body, at, &[*byte]);
+            if at % 64 == 0 {
+                peer.sync();
+            }
+        }
+        peer.deliver(Space::Body, offset, &content);
+        peer.digests(&[forge::digest(entry, 0, 0, &forge::xxh3(&content))]);
+    }),
+    ignored(
+        "numbers that jump by two thousand million",
+        "A receiver keeps the numbers seen of at least the last 65,536",
+        |peer| {
+            peer.connect();
+            for _ in 0..100 {
+                peer.number += (1 << 31) - 2;
+                peer.sync();
+            }
+        },
+    ),
+    ignored(
+        "numbers that were never sent before, from long ago",
+        "a packet older than it can tell is dropped as a duplicate",
+        |peer| {
+            peer.connect();
+            peer.number += 1_000_000;
+            peer.sync();
+            let ahead = std::mem::replace(&mut peer.number, 10);
+            let old = peer.send_data(Space::Manifest, 0, &forge::file(b"y", 0));
+            peer.number = ahead;
+            peer.expect_dropped(&[old]);
+        },
+    ),
+    in_spite("one number for two contents", "A sender MUST NOT use a number twice.", |peer| {
+        peer.connect();
+        peer.announce_file(b"x", 3_000);
+        peer.deliver(Space::Body, 0, &content_of(b"x"));
+        peer.number -= 1;
+        peer.send_data(Space::Body, 0, &[0; 1_452]);
+        peer.digests(&[forge::digest(0, 0, 0, &forge::xxh3(&content_of(b"x")))]);
+    }),
+    ignored(
+        "answers acknowledged that were never given",
+        "A receiver ignores `answers` above what it has sent.",
+        |peer| {
+            peer.connect();
+            let answers = limits::OFFSET_MAX;
+            let (srtt_us, window_packets) = (u32::MAX, u32::MAX);
+            let probe = Probe { srtt_us, window_packets, answers, datagram_bytes: 0 };
+            peer.send(&ufx::wire::Frame::Probe(probe));
+            let probe = Probe { srtt_us: 1, window_packets: 0, answers, datagram_bytes: 0 };
+            peer.send(&ufx::wire::Frame::Probe(probe));
+        },
+    ),
+];
+
+const FLOODS: &[Misdeed] = &[
+    Misdeed {
+        name: "a manifest without an end",
+        rule: SILENCE_RULE,
+        does: |peer| {
+            peer.connect();
+            peer.send_file(b"x", &content_of(b"x"));
+            peer.wait("the file", |peer| peer.outcomes.len() == 1);
+        },
+        then: Then::Lost,
+        leaves: &["x"],
+    },
+    Misdeed {
+        name: "a packet now and then, more seldom than the patience lasts",
+        rule: SILENCE_RULE,
+        does: |peer| {
+            peer.connect();
+            peer.announce_file(b"x", 3_000);
+            peer.deliver(Space::Body, 0, &content_of(b"x")[..1_000]);
+        },
+        then: Then::Lost,
+        leaves: &[],
+    },
+    Misdeed {
+        name: "a million files",
+        rule: "exhaustion by strangers (no state before proof, bounded state after it)",
+        does: |peer| {
+            peer.greeting.dry_run = true;
+            peer.connect();
+            for thousand in 0..1_000 {
+                let names = (0..1_000).map(|file| format!("{thousand}-{file}"));
+                let records: Vec<Vec<u8>> =
+                    names.map(|name| forge::file(name.as_bytes(), 1)).collect();
+                peer.announce(&records);
+                peer.streams[0].clear();
+                peer.outcomes.clear();
+            }
+        },
+        then: Then::Told,
+        leaves: &[],
+    },
+];
+
+#[test]
+fn packets_that_make_no_sense_change_nothing() {
+    Bystander::new(&[]).suffers_all(PACKETS);
+}
+
+#[test]
+fn floods_are_bounded() {
+    Bystander::new(&[]).suffers_all(FLOODS);
+}
