@@ -149,29 +149,60 @@ fn an_idle_receiver_ends_well_on_a_signal() {
     }
 }
 
-#[test]
-fn a_sender_stopped_for_seconds_goes_on() {
-    let transfer_cut = UnderWay::start_with(12 << 20, &["--once"]);
-    transfer_cut.sender.signal(Signal::STOP);
-    // The length of the pause is what is tested; whatever happens meanwhile, it must go on.
-    std::thread::sleep(Duration::from_secs(4));
-    transfer_cut.sender.signal(Signal::CONT);
-    let dir = transfer_cut.dir();
-    let UnderWay { room: _room, source, sender, receiver } = transfer_cut;
-    both_succeed(sender, receiver);
-    assert!(same_bytes(&source, &dir.join("source.bin")));
+/// Which end of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Sender,
+    Receiver,
+}
+
+/// Stops one end for `span`. Returns the transfer's room, its source, and both ends.
+fn stopped(side: Side, bytes: u64, span: Duration) -> UnderWay {
+    let transfer_cut = UnderWay::start_with(bytes, &["--once"]);
+    let program = match side {
+        Side::Sender => &transfer_cut.sender,
+        Side::Receiver => &transfer_cut.receiver.program,
+    };
+    program.signal(Signal::STOP);
+    // The length of the pause is what is tested; whatever happens meanwhile, it must end well.
+    std::thread::sleep(span);
+    program.signal(Signal::CONT);
+    transfer_cut
 }
 
 #[test]
-fn a_receiver_stopped_for_seconds_goes_on() {
-    let transfer_cut = UnderWay::start_with(12 << 20, &["--once"]);
-    transfer_cut.receiver.program.signal(Signal::STOP);
-    std::thread::sleep(Duration::from_secs(4));
-    transfer_cut.receiver.program.signal(Signal::CONT);
-    let dir = transfer_cut.dir();
-    let UnderWay { room: _room, source, sender, receiver } = transfer_cut;
-    both_succeed(sender, receiver);
-    assert!(same_bytes(&source, &dir.join("source.bin")));
+fn an_end_that_is_stopped_for_seconds_goes_on() {
+    // proto.md, "End": a peer is lost after 20 s of silence.
+    let is_long = std::env::var_os("UFX_LONG").is_some();
+    let span = Duration::from_secs(if is_long { 10 } else { 4 });
+    for side in [Side::Sender, Side::Receiver] {
+        let transfer_cut = stopped(side, 12 << 20, span);
+        let dir = transfer_cut.dir();
+        let UnderWay { room: _room, source, sender, receiver } = transfer_cut;
+        both_succeed(sender, receiver);
+        assert!(same_bytes(&source, &dir.join("source.bin")));
+    }
+}
+
+#[test]
+fn an_end_that_is_stopped_for_too_long_ends_cleanly_and_a_rerun_resumes() {
+    if std::env::var_os("UFX_LONG").is_none() {
+        return;
+    }
+    for side in [Side::Sender, Side::Receiver] {
+        let transfer_cut = stopped(side, 60 << 20, Duration::from_secs(45));
+        let dir = transfer_cut.dir();
+        let UnderWay { room: _room, source, sender, receiver } = transfer_cut;
+        for finished in [sender.wait(), receiver.program.wait()] {
+            let report = report_of(&finished.expect_code(3));
+            assert!(report["error"].as_str().unwrap().contains("was lost"), "{side:?}: {report}");
+        }
+        assert_kept(&dir);
+        let reports = transfer(&[&source], &dir, &[], &[]);
+        assert!(reports.sender["resumed_bytes"].as_u64().unwrap() > 0, "{side:?}");
+        assert!(same_bytes(&source, &dir.join("source.bin")));
+        assert_eq!(names(&dir), ["source.bin"]);
+    }
 }
 
 #[test]

@@ -26,6 +26,10 @@ mod resume;
 mod kills;
 // Power cuts.
 mod power;
+// System calls that fail.
+mod faults;
+// Descriptors and inodes that run out.
+mod shortages;
 // What is refused, left alone or left out.
 mod refusals;
 
@@ -52,10 +56,15 @@ mod peer;
 mod memory;
 // Disks that hang.
 mod stalls;
+// A receiver that serves for long.
+mod soak;
 // `ufx bench HOST`.
 mod measure;
 // What people read at the end.
 mod output;
+// Streams that are closed, full or no terminal.
+mod streams;
+
 mod support;
 
 use std::process::{Command, Output, Stdio};

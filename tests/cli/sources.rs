@@ -1,7 +1,7 @@
 //! Sources that cannot be sent as they were announced: changed, vanished, unreadable. They are
 //! named, never silently wrong, and nothing of them is committed.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::support::content::{names, room, same_bytes, write_random};
 use crate::support::process::{Program, ufx};
 use crate::support::report::report_of;
 use crate::support::root::is_root_with;
-use crate::support::transfer::{Receiver, send_words};
+use crate::support::transfer::{Receiver, send_words, transfer};
 
 #[track_caller]
 fn assert_named(report: &Value, path: &str, reason: &str) {
@@ -22,40 +22,57 @@ fn assert_named(report: &Value, path: &str, reason: &str) {
     assert!(found["reason"].as_str().unwrap().contains(reason), "{found}");
 }
 
-#[test]
-fn a_file_that_changes_while_it_is_sent_is_named_and_not_committed() {
+/// Sends a large file, and a small one behind it. Once some of the large one is at the receiver,
+/// `change` happens to it; it must be named at both ends, and only the other one be committed.
+/// What is there then is sent by the same command again.
+fn change_while_it_is_sent(seed: u64, change: impl Fn(&Path)) {
     let room = room();
-    let source = write_random(&room.path().join("a.bin"), 8 << 20, 1);
-    let dir = room.path().join("to");
-    let receiver = Receiver::start(&dir, &["--once"]);
-    let sender = Program::start(&mut receiver.sender(&[&source], &["--rate", "40M"]));
-    receiver.wait_for_written(200_000);
-    // What is written at the file's beginning has been read already.
-    let file = std::fs::File::options().write(true).open(&source).unwrap();
-    file.write_all_at(b"changed", 0).unwrap();
-    let sender = sender.wait().expect_code(5);
-    let receiver = receiver.program.wait().expect_code(6);
-    assert_named(&report_of(&sender), "a.bin", "changed while it was sent");
-    assert_named(&report_of(&receiver), "a.bin", "changed while it was sent");
-    assert_eq!(names(&dir), [""; 0]);
-}
-
-#[test]
-fn a_file_that_shrinks_while_it_is_sent_is_named_and_not_committed() {
-    let room = room();
-    let source = write_random(&room.path().join("a.bin"), 8 << 20, 2);
-    let other = write_random(&room.path().join("b.bin"), 1_000, 3);
+    let source = write_random(&room.path().join("a.bin"), 8 << 20, seed);
+    let other = write_random(&room.path().join("b.bin"), 1_000, seed);
     let dir = room.path().join("to");
     let receiver = Receiver::start(&dir, &["--once"]);
     let sender = Program::start(&mut receiver.sender(&[&source, &other], &["--rate", "40M"]));
     receiver.wait_for_written(200_000);
-    std::fs::File::options().write(true).open(&source).unwrap().set_len(100).unwrap();
+    change(&source);
     let sender = sender.wait().expect_code(7);
     let receiver = receiver.program.wait().expect_code(7);
     assert_named(&report_of(&sender), "a.bin", "changed while it was sent");
     assert_named(&report_of(&receiver), "a.bin", "changed while it was sent");
     assert_eq!(names(&dir), ["b.bin"]);
     assert!(same_bytes(&other, &dir.join("b.bin")));
+    if source.exists() {
+        transfer(&[&source, &other], &dir, &[], &[]);
+        assert!(same_bytes(&source, &dir.join("a.bin")));
+    }
+}
+
+fn open(path: &Path) -> File {
+    File::options().write(true).open(path).unwrap()
+}
+
+#[test]
+fn a_file_that_is_written_while_it_is_sent_is_named_and_not_committed() {
+    // What is written at the file's beginning has been read already.
+    change_while_it_is_sent(1, |path| open(path).write_all_at(b"changed", 0).unwrap());
+    // The same once more over the whole of it, with other bytes.
+    change_while_it_is_sent(2, |path| {
+        write_random(path, 8 << 20, 3);
+    });
+}
+
+#[test]
+fn a_file_that_shrinks_or_grows_while_it_is_sent_is_named_and_not_committed() {
+    change_while_it_is_sent(4, |path| open(path).set_len(100).unwrap());
+    change_while_it_is_sent(5, |path| open(path).write_all_at(b"longer", 8 << 20).unwrap());
+}
+
+#[test]
+fn a_file_that_is_replaced_or_deleted_while_it_is_sent_is_named_and_not_committed() {
+    change_while_it_is_sent(6, |path| {
+        let other = write_random(&path.with_extension("new"), 8 << 20, 7);
+        std::fs::rename(other, path).unwrap();
+    });
+    change_while_it_is_sent(8, |path| std::fs::remove_file(path).unwrap());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 pub mod content;
 pub mod disk;
 pub mod process;
+pub mod relay;
 pub mod report;
 pub mod root;
 pub mod transfer;

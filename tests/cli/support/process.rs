@@ -170,7 +170,7 @@ impl Program {
     }
 
     /// Whether it ends within `span`. Looks at its memory, too.
-    fn has_ended(&mut self, span: Duration) -> bool {
+    pub fn has_ended(&mut self, span: Duration) -> bool {
         self.peak_bytes = self.peak_bytes.max(peak_bytes(self.id()).unwrap_or(0));
         let mut polled = [PollFd::new(&self.handle, PollFlags::IN)];
         let span = Timespec::try_from(span).expect("a short span");

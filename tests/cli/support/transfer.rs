@@ -78,7 +78,7 @@ impl Receiver {
 }
 
 /// The words of `ufx recv --json`.
-fn recv_words(port: u16, dir: &Path, options: &[&str]) -> Vec<OsString> {
+pub fn recv_words(port: u16, dir: &Path, options: &[&str]) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec!["recv".into(), "--json".into(), "--port".into()];
     words.extend([port.to_string().into(), "--dir".into(), dir.into()]);
     words.extend(options.iter().map(OsString::from));
