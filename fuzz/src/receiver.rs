@@ -35,6 +35,8 @@ struct Hostile {
     digests: u64,
     entries: u32,
     body_bytes: u64,
+    /// The last entry is one.
+    has_pipe: bool,
     pending: VecDeque<ReceiverEvent>,
     answers: Answers,
     ack: Credit,
@@ -108,6 +110,7 @@ impl Hostile {
             digests: 0,
             entries: 0,
             body_bytes: 0,
+            has_pipe: false,
             pending: VecDeque::new(),
             answers: Answers::default(),
             ack: Credit::default(),
@@ -124,6 +127,16 @@ impl Hostile {
             6 => {
                 let (offset, bytes) = (input.odd_u64(), input.odd_u64());
                 let (offset, bytes) = (offset % (1 << 48), bytes % (1 << 48));
+                if self.has_pipe {
+                    // One in two is a whole block, so that others may follow.
+                    let bytes = match bytes % 2 {
+                        0 => limits::BLOCK_BYTES as u32,
+                        _ => (bytes % limits::BLOCK_BYTES) as u32,
+                    };
+                    self.send_manifest(&ManifestRecord::More { bytes });
+                    self.body_bytes = self.body_bytes.saturating_add(u64::from(bytes));
+                    return;
+                }
                 self.send_manifest(&ManifestRecord::Hole { offset, bytes });
             }
             7 => {
@@ -218,12 +231,16 @@ impl Hostile {
             EntryKind::Symlink,
             EntryKind::File,
         ];
-        let kind = input.one_of(&kinds);
-        let size = match kind {
-            EntryKind::File => input.odd_u64() % (1 << 48),
+        let mut kind = input.one_of(&kinds);
+        let mut size = match kind {
+            EntryKind::File | EntryKind::Pipe => input.odd_u64() % (1 << 48),
             EntryKind::HardLink => 7,
             EntryKind::Directory | EntryKind::Symlink => 0,
         };
+        self.has_pipe = kind == EntryKind::File && size % 16 == 1;
+        if self.has_pipe {
+            (kind, size) = (EntryKind::Pipe, limits::BLOCK_BYTES);
+        }
         let path = format!("d/{}", input.below(64));
         let identity = Identity { device: 1, inode: 2, ctime_seconds: 3, ctime_nanos: 4 };
         self.send_manifest(&ManifestRecord::Entry(Entry {
@@ -236,11 +253,12 @@ impl Hostile {
             path: path.as_bytes(),
             target: match kind {
                 EntryKind::Symlink | EntryKind::HardLink => b"t",
-                EntryKind::File | EntryKind::Directory => b"",
+                EntryKind::File | EntryKind::Directory | EntryKind::Pipe => b"",
             },
         }));
         self.entries += 1;
-        let body = if kind == EntryKind::File { size } else { 0 };
+        let has_body = matches!(kind, EntryKind::File | EntryKind::Pipe);
+        let body = if has_body { size } else { 0 };
         self.body_bytes = self.body_bytes.saturating_add(body);
     }
 
@@ -363,7 +381,7 @@ impl Hostile {
                     (EntryKind::File, 3) => {
                         receiver.blocks_kept(number, u32::from(luck / 64), u32::from(luck / 8 % 4));
                     }
-                    (EntryKind::File, _) if !receiver.is_dry_run() => {}
+                    (EntryKind::File | EntryKind::Pipe, _) if !receiver.is_dry_run() => {}
                     _ => receiver.entry_committed(number),
                 }
             }
@@ -377,7 +395,10 @@ impl Hostile {
             ReceiverEvent::Commit { entry } => receiver.entry_committed(entry),
             ReceiverEvent::Abandon { entry, code, .. } => receiver.entry_failed(entry, code, ""),
             ReceiverEvent::Settled => receiver.finish(self.now),
-            ReceiverEvent::Hole { .. } | ReceiverEvent::Finished | ReceiverEvent::Closed(_) => {}
+            ReceiverEvent::Hole { .. }
+            | ReceiverEvent::More { .. }
+            | ReceiverEvent::Finished
+            | ReceiverEvent::Closed(_) => {}
         }
     }
 
@@ -463,7 +484,7 @@ impl Hostile {
 fn event_kind(event: &ReceiverEvent) -> u32 {
     match event {
         ReceiverEvent::Entry(_) => 0,
-        ReceiverEvent::Hole { .. } => 1,
+        ReceiverEvent::Hole { .. } | ReceiverEvent::More { .. } => 1,
         ReceiverEvent::Verify { .. } => 2,
         ReceiverEvent::Commit { .. } => 3,
         ReceiverEvent::Abandon { .. } => 4,

@@ -19,7 +19,7 @@ Examples:
 const SEND_USAGE: &str = "\
 ufx send [OPTIONS] PATH... HOST
 
-  PATH  a file or directory; lands under its last component
+  PATH  a file or directory; lands under its last component; \"-\" alone is standard input
   HOST  name or address of the machine where \"ufx recv\" runs";
 
 const SEND_EXAMPLES_HELP: &str = "\
@@ -27,13 +27,18 @@ Examples:
   ufx send photos notes.txt nas       both land in the receiver's directory
   ufx send --rate 200M photos nas     leave room for others
   ufx send --json disk.img 10.0.0.7   one JSON object at the end, on stdout
-  ufx send -n photos nas              only list what would move";
+  ufx send -n photos nas              only list what would move
+  tar c . | ufx send - nas            what a program writes, as one file";
 
 const RECV_EXAMPLES_HELP: &str = "\
 Examples:
   ufx recv                            into the current directory, until Ctrl-C
   ufx recv --dir incoming --once      one transfer; its result is the exit code
-  ufx recv --allow 203.0.113.0/24     let that network send as well";
+  ufx recv --allow 203.0.113.0/24     let that network send as well
+  ufx recv -o - | tar x               one file, to a program instead of into a directory";
+
+/// What makes no sense where nothing is stored.
+const OUTPUT_CONFLICTS: [&str; 4] = ["dir", "existing", "fsync", "json"];
 
 /// Copy files and directories to another machine over UDP, fast and verified
 #[derive(Debug, Parser)]
@@ -83,6 +88,10 @@ pub struct SendArguments {
     #[arg(long, value_name = "FILE")]
     pub files_from: Option<PathBuf>,
 
+    /// What "-" (standard input) lands under [default: stdin]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<OsString>,
+
     /// The names of --files-from end with a zero byte, as from "find -print0"
     #[arg(short = '0', long, requires = "files_from")]
     pub null: bool,
@@ -127,6 +136,10 @@ pub struct RecvArguments {
     /// Where received files go; made if its parent exists
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
+
+    /// Hand one file on to standard output ("-"), in order, instead of storing it; implies --once
+    #[arg(short, long, value_name = "-", conflicts_with_all = OUTPUT_CONFLICTS)]
+    pub output: Option<OsString>,
 
     /// Listen on this address only [default: all, IPv4 and IPv6]
     #[arg(long, value_name = "ADDRESS")]

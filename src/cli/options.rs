@@ -22,7 +22,7 @@ use crate::io::batch::Offload;
 use crate::io::defaults;
 use crate::io::exclude::Excludes;
 use crate::io::existing::OnExisting;
-use crate::io::name::Links;
+use crate::io::name::{Links, RelativePath};
 use crate::wire::DigestAlgorithm;
 
 /// What `ufx send` is to do.
@@ -61,6 +61,11 @@ pub struct SendOptions {
 pub enum What {
     /// PATHs as typed; at least one.
     Paths(Vec<PathBuf>),
+    /// Standard input, as one file.
+    Stdin {
+        /// What it lands under.
+        name: RelativePath,
+    },
     /// The names that a file lists, `-` for standard input.
     Listed {
         /// Where the list is.
@@ -82,9 +87,35 @@ impl What {
                 Ok(What::Listed { list: list.clone(), separator })
             }
             None if paths.is_empty() => Err(no_operands()),
+            None if paths.iter().any(|path| path == "-") => What::stdin(typed, paths),
+            None if typed.name.is_some() => {
+                Err(Failure::usage("--name", "names standard input, and goes with the PATH \"-\""))
+            }
             None => {
                 paths.iter().try_for_each(|path| check_path(path))?;
                 Ok(What::Paths(paths.iter().map(PathBuf::from).collect()))
+            }
+        }
+    }
+}
+
+impl What {
+    fn stdin(typed: &SendArguments, paths: &[OsString]) -> Result<What, Failure> {
+        if paths.len() > 1 {
+            return Err(Failure::usage("-", "standard input is sent alone")
+                .advise("a file called \"-\" is ./-"));
+        }
+        if typed.dry_run {
+            return Err(Failure::usage("-", "standard input is not there to be listed")
+                .advise("leave out --dry-run"));
+        }
+        let name = typed.name.as_deref().unwrap_or(OsStr::new("stdin"));
+        match RelativePath::parse(name.as_bytes()) {
+            Ok(name) if name.depth() == 1 => Ok(What::Stdin { name }),
+            Ok(name) => Err(refuse("--name", &name.to_string(), "is no name but a path")),
+            Err(error) => {
+                let shown = output::escape_name(name.as_bytes());
+                Err(Failure::usage(format!("--name {shown}"), error.to_string()))
             }
         }
     }
@@ -126,6 +157,8 @@ impl SendOptions {
 pub struct RecvOptions {
     /// The directory that everything is received into.
     pub dir: PathBuf,
+    /// One file is handed on to standard output instead.
+    pub to_stdout: bool,
     /// The one address to listen on; none for all, IPv4 and IPv6.
     pub bind: Option<SocketAddr>,
     /// The UDP port to listen on; 0 for any free one.
@@ -156,15 +189,21 @@ impl RecvOptions {
     pub fn resolve(typed: &RecvArguments) -> Result<RecvOptions, Failure> {
         let port = parse_port(&typed.port, 0..=65_535)?;
         let bind = typed.bind.as_deref().map(|bind| destination::parse_bind(bind, port));
+        if let Some(place) = typed.output.as_ref().filter(|place| *place != "-") {
+            let shown = output::escape_name(place.as_bytes());
+            return Err(Failure::usage(format!("--output {shown}"), "can only be standard output")
+                .advise("write --output -, or --dir DIR"));
+        }
         let mut allow = Vec::new();
         for network in &typed.allow {
             allow.extend(parse_allow(network)?);
         }
         Ok(RecvOptions {
             dir: typed.dir.clone(),
+            to_stdout: typed.output.is_some(),
             bind: bind.transpose()?,
             port,
-            once: typed.once,
+            once: typed.once || typed.output.is_some(),
             allow,
             fsync: typed.fsync,
             links: typed.common.links.into(),
@@ -237,10 +276,6 @@ fn check_path(path: &OsStr) -> Result<(), Failure> {
     let bytes = path.as_bytes();
     if bytes.is_empty() {
         return Err(Failure::usage("", "a PATH is empty").advise("\".\" is the current directory"));
-    }
-    if bytes == b"-" {
-        return Err(Failure::usage("-", "sending standard input is not built yet")
-            .advise("put it into a file first; a file called \"-\" is ./-"));
     }
     if bytes.iter().all(|byte| *byte == b'/') {
         return Err(
@@ -394,7 +429,6 @@ mod tests {
         assert_eq!(path("./-"), Ok(()));
         assert_eq!(path("/etc/"), Ok(()));
         assert!(path("").unwrap_err().starts_with("a PATH is empty"));
-        assert!(path("-").unwrap_err().contains("not built yet"));
         assert!(path("//").unwrap_err().starts_with("/: has no name"));
     }
 }

@@ -1,6 +1,7 @@
 //! `ufx recv`: from options to reports. Leaves the transfers themselves to `io`.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -35,6 +36,7 @@ fn serve(options: &RecvOptions, console: &Console) -> Result<Exit, Failure> {
         .map_err(|error| Failure::new(Outcome::Failed, "signals", error.to_string()))?;
     let request = RecvRequest {
         root: Arc::new(root),
+        output: options.to_stdout.then(stdout).transpose()?,
         bind: options.bind,
         port: options.port,
         once: options.once,
@@ -60,6 +62,14 @@ fn serve(options: &RecvOptions, console: &Console) -> Result<Exit, Failure> {
     }
 }
 
+/// Where the one file goes that is not stored.
+fn stdout() -> Result<Arc<OwnedFd>, Failure> {
+    let out = std::io::stdout().as_fd().try_clone_to_owned().map_err(|error| {
+        Failure::new(Outcome::LocalFile, "standard output", format!("cannot be used: {error}"))
+    })?;
+    Ok(Arc::new(out))
+}
+
 /// What is asked of sockets.
 fn socket_options(options: &RecvOptions) -> SocketOptions {
     let defaults = SocketOptions::default();
@@ -80,9 +90,15 @@ struct Watch<'a> {
 
 impl Watcher for Watch<'_> {
     fn listening(&mut self, address: SocketAddr, receive_buffer_bytes: usize) {
-        let dir = output::escape_name(self.options.dir.as_os_str().as_encoded_bytes());
+        let place = match self.options.to_stdout {
+            true => "one file to standard output".to_owned(),
+            false => {
+                let dir = output::escape_name(self.options.dir.as_os_str().as_encoded_bytes());
+                format!("into {dir}")
+            }
+        };
         self.console.say(&format!(
-            "receiving into {dir} on port {}/udp, open to {}",
+            "receiving {place} on port {}/udp, open to {}",
             address.port(),
             open_to(&self.options.allow)
         ));

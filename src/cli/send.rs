@@ -1,6 +1,7 @@
 //! `ufx send`: from options to a report. Leaves the transfer itself to `io`.
 
 use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::output::{self, Console};
 use super::progress::Progress;
 use super::signals::Signals;
 use crate::io::listed::Listed;
+use crate::io::pipe::Pipe;
 use crate::io::report::{Counters, Operation, Outcome, Report};
 use crate::io::send::{SendError, SendRequest, send};
 use crate::io::source::{PathError, Sources};
@@ -78,6 +80,17 @@ fn transfer(options: &SendOptions, console: &Console, report: &mut Report) -> Re
 fn sources(what: &What) -> Result<Sources, Failure> {
     match what {
         What::Paths(paths) => Sources::new(paths).map_err(|error| path_failure(&error)),
+        What::Stdin { name } => {
+            let input = std::io::stdin().as_fd().try_clone_to_owned();
+            let pipe = input.and_then(|input| Pipe::start(name.clone(), input));
+            pipe.map(Sources::piped).map_err(|error| {
+                Failure::new(
+                    Outcome::LocalFile,
+                    "standard input",
+                    format!("cannot be read: {error}"),
+                )
+            })
+        }
         What::Listed { list, separator } => {
             let read = match list.as_os_str() == "-" {
                 true => Listed::read(std::io::stdin().lock(), *separator),

@@ -250,6 +250,12 @@ impl TempFile {
         Ok(Some(started))
     }
 
+    /// More was announced of it: it has so many bytes by now, and no room was made for them.
+    pub fn grow(&mut self, size: u64) {
+        self.size = size;
+        self.reserved = false;
+    }
+
     /// The announced size in bytes.
     pub fn size(&self) -> u64 {
         self.size

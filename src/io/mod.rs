@@ -17,6 +17,7 @@ pub mod listed;
 pub mod metadata;
 pub mod name;
 mod naming;
+pub mod pipe;
 mod recent;
 pub mod recv;
 pub mod report;

@@ -19,8 +19,9 @@ use super::exclude::Excludes;
 use super::listed::{self, Listed};
 use super::metadata::{Identity, is_regular};
 use super::name::{Links, NameError, RelativePath, escape_path};
+use super::pipe::Pipe;
 use super::recent::Recent;
-use super::source_file::SourceFile;
+use super::source_file::{Content, SourceFile};
 use super::walk::{Walk, WalkItem};
 
 /// Directories that PATHs lie in which are held open at once.
@@ -112,6 +113,9 @@ pub enum EntryKind {
         /// The bytes of the text, which stays inside the tree.
         target: Vec<u8>,
     },
+    /// A file that can be read only once, and whose size is not known before its end:
+    /// `Identity::size` is that of its first block.
+    Pipe,
     /// A further name of a file that was announced before.
     HardLink {
         /// The name that it was announced under.
@@ -140,7 +144,7 @@ impl SourceEntry {
     /// Bytes that it takes in the body.
     pub fn body_bytes(&self) -> u64 {
         match self.kind {
-            EntryKind::File { .. } => self.identity.size,
+            EntryKind::File { .. } | EntryKind::Pipe => self.identity.size,
             EntryKind::Directory | EntryKind::Link { .. } | EntryKind::HardLink { .. } => 0,
         }
     }
@@ -153,6 +157,8 @@ pub struct Place(u32);
 impl Place {
     /// The directory that the user stands in, where names are listed one by one.
     pub(super) const CURRENT: Place = Place(0);
+    /// No directory: standard input.
+    pub(super) const STDIN: Place = Place(u32::MAX);
 }
 
 /// The PATHs of one transfer. Each lands under its last component, so a name below it is also
@@ -168,6 +174,8 @@ pub struct Sources {
     pub excludes: Excludes,
     /// The names to send instead of PATHs.
     list: Option<Listed>,
+    /// Standard input, to be sent instead of PATHs.
+    pipe: Option<Arc<Pipe>>,
     roots: Mutex<Recent<u32, Arc<Root>>>,
 }
 
@@ -214,6 +222,21 @@ impl Sources {
         Sources { places: vec![current], list: Some(list), ..Sources::without_places() }
     }
 
+    /// Standard input, instead of PATHs.
+    pub fn piped(pipe: Arc<Pipe>) -> Sources {
+        Sources { pipe: Some(pipe), ..Sources::without_places() }
+    }
+
+    /// Standard input, if that is what is sent.
+    pub fn pipe(&self) -> Option<&Arc<Pipe>> {
+        self.pipe.as_ref()
+    }
+
+    /// Whether all can be read from the beginning.
+    pub fn can_begin_anew(&self) -> bool {
+        self.pipe.as_ref().is_none_or(|pipe| pipe.is_held_from_start())
+    }
+
     fn without_places() -> Sources {
         Sources {
             places: Vec::new(),
@@ -221,15 +244,17 @@ impl Sources {
             links: Links::default(),
             excludes: Excludes::default(),
             list: None,
+            pipe: None,
             roots: Mutex::new(Recent::new(PLACES_KEPT)),
         }
     }
 
     /// Everything there is to send, and what cannot be sent.
     pub fn items(&self) -> Box<dyn Iterator<Item = WalkItem> + '_> {
-        match &self.list {
-            None => Box::new(Walk::new(self)),
-            Some(list) => Box::new(listed::look_up(self, list)),
+        match (&self.list, &self.pipe) {
+            (_, Some(pipe)) => Box::new(pipe.items()),
+            (Some(list), None) => Box::new(listed::look_up(self, list)),
+            (None, None) => Box::new(Walk::new(self)),
         }
     }
 
@@ -248,6 +273,10 @@ impl Sources {
     /// # Errors
     /// [`SourceError::Changed`] also when a directory on the way became a link.
     pub fn open(&self, entry: &SourceEntry) -> Result<SourceFile, SourceError> {
+        if let Some(pipe) = &self.pipe {
+            let content = Content::Pipe(Arc::clone(pipe));
+            return Ok(SourceFile { content, identity: entry.identity, path: pipe.shown() });
+        }
         let path = || escape_path(&self.local_path(entry.place, entry.name.as_bytes()));
         // Without O_NONBLOCK opening a pipe that took the file's place would wait for a writer.
         let flags =
@@ -258,17 +287,20 @@ impl Sources {
             })
         });
         let file = opened.map_err(|error| source_error(error, path()))?;
-        let source = SourceFile { file, identity: entry.identity, path: path() };
-        let stat =
-            rustix::fs::fstat(&source.file).map_err(|errno| source.error("look at", errno))?;
-        if !is_regular(&stat) || Identity::of(&stat) != entry.identity {
-            return Err(SourceError::Changed { path: source.path });
+        let (action, identity) = ("look at", entry.identity);
+        let stat = rustix::fs::fstat(&file).map_err(|errno| SourceError::Io {
+            action,
+            path: path(),
+            source: errno.into(),
+        })?;
+        if !is_regular(&stat) || Identity::of(&stat) != identity {
+            return Err(SourceError::Changed { path: path() });
         }
-        if entry.identity.size >= ADVISED_BYTES_MIN {
+        if identity.size >= ADVISED_BYTES_MIN {
             // Advice only: where it is not taken, reading works all the same.
-            let _ = rustix::fs::fadvise(&source.file, 0, None, Advice::Sequential);
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         }
-        Ok(source)
+        Ok(SourceFile { content: Content::File(file), identity, path: path() })
     }
 
     /// The held directory of a place; opened again if it was not used for long.

@@ -3,11 +3,13 @@
 
 use std::io::IoSliceMut;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::SeekFrom;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::metadata::{Identity, may_have_holes};
+use super::pipe::Pipe;
 use super::source::SourceError;
 use super::space::Space;
 use super::whole::{read_full, read_some};
@@ -23,10 +25,19 @@ pub enum ReadNow {
     Never,
 }
 
+/// Where the bytes are.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// In a file.
+    File(OwnedFd),
+    /// They came through a pipe and are held.
+    Pipe(Arc<Pipe>),
+}
+
 /// An open source file in the state that was announced.
 #[derive(Debug)]
 pub struct SourceFile {
-    pub(super) file: OwnedFd,
+    pub(super) content: Content,
     pub(super) identity: Identity,
     /// The local path, escaped.
     pub(super) path: String,
@@ -39,7 +50,15 @@ impl SourceFile {
     /// [`SourceError::Changed`] if the file ends before the buffers do; what was read is then
     /// of no use.
     pub fn read_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> Result<(), SourceError> {
-        match read_full(&self.file, buffers, offset) {
+        let file = match &self.content {
+            Content::File(file) => file,
+            Content::Pipe(pipe) => {
+                return pipe
+                    .read_at(buffers, offset)
+                    .map_err(|errno| self.error("read a second time", errno));
+            }
+        };
+        match read_full(file, buffers, offset) {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.changed()),
             Err(errno) => Err(self.error("read", errno)),
@@ -49,8 +68,18 @@ impl SourceFile {
     /// The same if it needs no waiting for a disk or a server; what is in `buffers` otherwise is of
     /// no use.
     pub fn read_now(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> ReadNow {
+        let file = match &self.content {
+            Content::File(file) => file,
+            Content::Pipe(pipe) => {
+                // What is held no more shows where it is read.
+                return match pipe.read_at(buffers, offset) {
+                    Ok(()) => ReadNow::Read,
+                    Err(_) => ReadNow::NotNow,
+                };
+            }
+        };
         let wanted: usize = buffers.iter().map(|buffer| buffer.len()).sum();
-        match rustix::io::preadv2(&self.file, buffers, offset, ReadWriteFlags::NOWAIT) {
+        match rustix::io::preadv2(file, buffers, offset, ReadWriteFlags::NOWAIT) {
             Ok(read) if read == wanted => ReadNow::Read,
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => ReadNow::Never,
             // Errors, too, show when it is read.
@@ -61,12 +90,17 @@ impl SourceFile {
     /// Fills `buffer` as far as the file goes: for whoever only wants the kernel to have it.
     pub fn read_ahead(&self, buffer: &mut [u8], offset: u64) {
         // An error shows when the bytes are read where they are wanted.
-        let _ = read_some(&self.file, buffer, offset);
+        if let Content::File(file) = &self.content {
+            let _ = read_some(file, buffer, offset);
+        }
     }
 
     /// Whether the file lies in memory only, so that reading never waits.
     pub fn is_in_memory(&self) -> bool {
-        Space::of(&self.file).is_ok_and(|space| space.is_in_memory())
+        match &self.content {
+            Content::File(file) => Space::of(file).is_ok_and(|space| space.is_in_memory()),
+            Content::Pipe(_) => true,
+        }
     }
 
     /// The device of the file.
@@ -91,7 +125,9 @@ impl SourceFile {
     /// tick (up to 10 ms), so a change within one tick of the announcement that keeps the size
     /// stays unseen.
     pub fn check_unchanged(&self) -> Result<(), SourceError> {
-        let stat = rustix::fs::fstat(&self.file).map_err(|errno| self.error("look at", errno))?;
+        // What is held of a pipe does not change.
+        let Content::File(file) = &self.content else { return Ok(()) };
+        let stat = rustix::fs::fstat(file).map_err(|errno| self.error("look at", errno))?;
         if Identity::of(&stat) == self.identity { Ok(()) } else { Err(self.changed()) }
     }
 
@@ -99,8 +135,13 @@ impl SourceFile {
     pub fn data_ranges(&self) -> DataRanges<'_> {
         // A file that occupies its whole size has no holes; the search would cost two system
         // calls for every small file. If the question itself fails, all of it is data.
-        let sparse = rustix::fs::fstat(&self.file).is_ok_and(|stat| may_have_holes(&stat));
-        DataRanges { source: self, position: 0, sparse }
+        let file = match &self.content {
+            Content::File(file) => Some(file),
+            Content::Pipe(_) => None,
+        };
+        let is_sparse =
+            |file: &&OwnedFd| rustix::fs::fstat(file).is_ok_and(|stat| may_have_holes(&stat));
+        DataRanges { source: self, position: 0, sparse: file.filter(is_sparse) }
     }
 
     fn changed(&self) -> SourceError {
@@ -126,12 +167,13 @@ pub struct DataRange {
 pub struct DataRanges<'a> {
     source: &'a SourceFile,
     position: u64,
-    sparse: bool,
+    /// The file, if it may have holes.
+    sparse: Option<&'a OwnedFd>,
 }
 
 impl DataRanges<'_> {
-    fn find_data(&self) -> rustix::io::Result<Option<DataRange>> {
-        let (file, end) = (&self.source.file, self.source.identity.size);
+    fn find_data(&self, file: &OwnedFd) -> rustix::io::Result<Option<DataRange>> {
+        let end = self.source.identity.size;
         let start = match rustix::fs::seek(file, SeekFrom::Data(self.position)) {
             Ok(start) => start,
             // No data from here on.
@@ -152,7 +194,7 @@ impl Iterator for DataRanges<'_> {
             return None;
         }
         let rest = DataRange { start: self.position, bytes: end - self.position };
-        let found = match self.sparse.then(|| self.find_data()) {
+        let found = match self.sparse.map(|file| self.find_data(file)) {
             // A file system that cannot tell holes: everything is data.
             None | Some(Err(Errno::INVAL | Errno::OPNOTSUPP)) => Ok(Some(rest)),
             Some(found) => found,

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::metadata::{Identity, may_have_holes};
 use super::name::{Escaped, NameError, RelativePath};
-use super::source::{EntryKind, Place, SourceEntry, Sources};
+use super::source::{EntryKind, Place, SourceEntry, SourceError, Sources};
 
 /// Permission bits of a file that anybody may read.
 const READABLE_BY_ALL: u32 = 0o444;
@@ -30,6 +30,10 @@ pub enum WalkItem {
     Entry(SourceEntry),
     /// Something that is not sent; the walk goes on behind it.
     Skipped(Skipped),
+    /// The last entry, a pipe, goes on for another block of so many bytes.
+    More(u32),
+    /// The last entry, a pipe, cannot be read to its end.
+    Broken(SourceError),
 }
 
 /// Something that is not sent, and why.
@@ -325,10 +329,12 @@ mod tests {
                 EntryKind::Directory => format!("d {name}"),
                 EntryKind::Link { target } => format!("l {name} {}", Escaped(&target)),
                 EntryKind::HardLink { first } => format!("h {name} {first}"),
+                EntryKind::Pipe => unreachable!("nothing here is a pipe"),
             },
             WalkItem::Skipped(Skipped { name, reason }) => {
                 format!("- {} {reason}", Escaped(&name))
             }
+            WalkItem::More(_) | WalkItem::Broken(_) => unreachable!("nothing here is a pipe"),
         };
         Walk::new(&sources).map(line).collect()
     }

@@ -57,6 +57,10 @@ pub struct ReceiverConfig {
     pub datagram_bytes_max: usize,
     /// Silence after which the sender is given up. Default 20 s.
     pub timeout: Duration,
+    /// Body bytes that may come beyond what the shell has handed on, see
+    /// [`super::Receiver::set_handed_on`]; none where bytes are written where they belong.
+    /// Default none.
+    pub ordered_window_bytes: Option<u64>,
     /// How long the end is repeated to a sender that does not confirm it. Default 20 s; a shell
     /// that goes on listening can afford more.
     pub linger: Duration,
@@ -68,6 +72,7 @@ impl Default for ReceiverConfig {
             socket_bytes: 212_992,
             datagram_bytes_max: limits::DATAGRAM_BYTES_MAX,
             timeout: Duration::from_secs(20),
+            ordered_window_bytes: None,
             linger: Duration::from_secs(20),
         }
     }

@@ -68,6 +68,15 @@ impl<T> EntryWindow<T> {
         entry
     }
 
+    /// The last entry has `bytes` more of body. The caller bounds them.
+    pub fn extend_last(&mut self, bytes: u64) {
+        let last = self.entries.wrapping_sub(1);
+        if let Some(slot) = self.slots.back_mut().filter(|slot| slot.entry == last) {
+            slot.bytes = slot.bytes.saturating_add(bytes);
+        }
+        self.body_end = self.body_end.saturating_add(bytes);
+    }
+
     fn index(&self, entry: u32) -> Option<usize> {
         let index = self.slots.partition_point(|slot| slot.entry < entry);
         self.slots.get(index).is_some_and(|slot| slot.entry == entry).then_some(index)

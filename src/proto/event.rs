@@ -85,7 +85,7 @@ pub struct ReceivedEntry {
     pub mode: u16,
     /// Modification time: seconds, nanoseconds.
     pub mtime: (i64, u32),
-    /// Size in bytes; 0 unless a file or a hard link.
+    /// Size in bytes, of a pipe that of its first block; 0 unless a file or a hard link.
     pub size: u64,
     /// Identity of the source.
     pub identity: Identity,
@@ -109,6 +109,13 @@ pub enum ReceiverEvent {
         /// Where.
         offset: u64,
         /// How long.
+        bytes: u64,
+    },
+    /// A file of unknown size goes on for so many bytes.
+    More {
+        /// Which file.
+        entry: u32,
+        /// How many.
         bytes: u64,
     },
     /// All bytes of a block are placed and its digest is known: compare, and report

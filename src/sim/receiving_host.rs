@@ -424,6 +424,7 @@ impl ReceivingHost {
                 }
                 ReceiverEvent::Entry(_)
                 | ReceiverEvent::Hole { .. }
+                | ReceiverEvent::More { .. }
                 | ReceiverEvent::Abandon { .. } => {
                     if let Some(connection) = self.connections.get_mut(&transfer)
                         && let Some(machine) = connection.machine.as_mut()

@@ -8,7 +8,7 @@ use super::host::{HostConfig, Wake, charged_bytes};
 use super::impairment::mix;
 use super::source::SimFile;
 use crate::proto::{BodyRun, RangeSet, Sender, SenderConfig, SenderEvent, Time, Transmit};
-use crate::wire::{Entry, Flags, Identity, PacketNumber, Space, VoidReason, limits};
+use crate::wire::{Entry, EntryKind, Flags, Identity, PacketNumber, Space, VoidReason, limits};
 
 /// What a link of the simulation carries.
 #[derive(Clone, Debug)]
@@ -79,6 +79,8 @@ pub struct SendingHost {
     /// The next block to be digested.
     cursor: (usize, u64),
     ended: bool,
+    /// All of a pipe is announced.
+    pipe_ended: bool,
     /// The walk has gone on for its turn and wants another one.
     more_to_announce: bool,
     runs: u64,
@@ -89,6 +91,9 @@ pub const MEMORY_RUNS: u64 = 16;
 
 /// The receive buffer of a sender's socket: Linux's default.
 const SOCKET_BYTES: u64 = 212_992;
+
+/// Bytes of a pipe that are held to be sent again.
+const PIPE_HELD_BYTES: u64 = 8 * limits::BLOCK_BYTES;
 
 /// Entries announced in one turn.
 const ENTRIES_PER_TURN: usize = 256;
@@ -128,6 +133,7 @@ impl SendingHost {
             announced: Vec::new(),
             cursor: (0, 0),
             ended: false,
+            pipe_ended: false,
             more_to_announce: false,
             runs: 0,
         }
@@ -230,7 +236,7 @@ impl SendingHost {
                 mode: 0o644,
                 mtime_seconds: 1,
                 mtime_nanos: 2,
-                size: file.size,
+                size: file.announced_size(),
                 identity: Identity::default(),
                 path: &file.path(entry as u32),
                 target: file.target(),
@@ -241,15 +247,38 @@ impl SendingHost {
             }
             self.announced.push(Announced { start, ..Announced::default() });
         }
+        self.announce_more();
         if self.announced.len() < self.files.len() {
             self.more_to_announce = true;
         }
     }
 
+    /// Takes in as much of a pipe as there is room for.
+    fn announce_more(&mut self) {
+        let files = Arc::clone(&self.files);
+        let Some(file) = files.last().filter(|file| file.kind == EntryKind::Pipe) else { return };
+        let Some(announced) = self.announced.get(files.len() - 1).cloned() else { return };
+        let mut known = self.machine.announced().1;
+        let end = announced.start + file.size;
+        let is_wanted = !announced.settled && !announced.void;
+        let released = self.machine.delivered().max(announced.start);
+        while known < end && is_wanted && known < released + PIPE_HELD_BYTES {
+            let bytes = limits::BLOCK_BYTES.min(end - known);
+            self.machine.push_more(bytes as u32);
+            known += bytes;
+        }
+        self.pipe_ended = known == end || !is_wanted;
+    }
+
+    /// Whether all entries are announced with all that is known to belong to them.
+    fn has_announced_all(&self) -> bool {
+        let is_pipe = self.files.last().is_some_and(|file| file.kind == EntryKind::Pipe);
+        self.announced.len() == self.files.len() && (!is_pipe || self.pipe_ended || self.dry_run)
+    }
+
     /// Ends the manifest once every file is announced and read. True if it did so now.
     pub fn end_manifest(&mut self, now: Time) -> bool {
-        let all_read =
-            self.announced.len() == self.files.len() && self.machine.unsent_body_bytes() == 0;
+        let all_read = self.has_announced_all() && self.machine.unsent_body_bytes() == 0;
         if self.ended || !all_read {
             return false;
         }
@@ -310,6 +339,10 @@ impl SendingHost {
         let file = &files[entry as usize];
         if file.is_changed(now) {
             return self.void(entry as usize, VoidReason::Changed);
+        }
+        let start = self.announced[entry as usize].start + file.block_range(u64::from(block)).start;
+        if file.kind == EntryKind::Pipe && start < self.machine.delivered() {
+            return self.void(entry as usize, VoidReason::Unreadable);
         }
         let algorithm = self.machine.digest_algorithm();
         let key = SendingHost::content_key(self.key, entry);

@@ -198,7 +198,9 @@ impl Running {
                     let files: Arc<[SimFile]> = transfer.files.clone().into();
                     let dry_run = transfer.config.dry_run;
                     let key = content_key(seed, index);
-                    (index, Storage::new(files, key, simulation.payload, dry_run))
+                    let mut storage = Storage::new(files, key, simulation.payload, dry_run);
+                    storage.ordered_window_bytes = plan.config.ordered_window_bytes;
+                    (index, storage)
                 })
                 .collect();
             let mut secret = [host as u8; 32];

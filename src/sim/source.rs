@@ -71,6 +71,18 @@ impl SimFile {
         SimFile { holes, ..SimFile::new(size) }
     }
 
+    /// A file of more than one block whose sender cannot read it again, nor tell its size before
+    /// its end.
+    pub fn pipe(size: u64) -> SimFile {
+        assert!(size > limits::BLOCK_BYTES, "a shorter one is announced as a file");
+        SimFile { kind: EntryKind::Pipe, ..SimFile::new(size) }
+    }
+
+    /// The size that its ENTRY states.
+    pub fn announced_size(&self) -> u64 {
+        if self.kind == EntryKind::Pipe { limits::BLOCK_BYTES } else { self.size }
+    }
+
     /// Its path as the entry of this number.
     pub fn path(&self, entry: u32) -> Vec<u8> {
         format!("entry {entry}").into_bytes()
@@ -81,7 +93,7 @@ impl SimFile {
         match self.kind {
             EntryKind::Symlink => b"target",
             EntryKind::HardLink => b"entry 0",
-            EntryKind::File | EntryKind::Directory => b"",
+            EntryKind::File | EntryKind::Directory | EntryKind::Pipe => b"",
         }
     }
 

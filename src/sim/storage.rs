@@ -59,6 +59,10 @@ pub struct Storage {
     /// By entry: how it ended, if it has.
     pub stored: Vec<Option<Stored>>,
     announced: usize,
+    /// Bytes of a pipe that are announced.
+    known_bytes: u64,
+    /// Writes end below this, if they are handed on in order.
+    pub ordered_window_bytes: Option<u64>,
 }
 
 impl Storage {
@@ -66,7 +70,17 @@ impl Storage {
     pub fn new(files: Arc<[SimFile]>, key: u64, payload: bool, dry_run: bool) -> Storage {
         let count = files.len();
         let partial = (0..count).map(|_| None).collect();
-        Storage { files, key, payload, dry_run, partial, stored: vec![None; count], announced: 0 }
+        Storage {
+            files,
+            key,
+            payload,
+            dry_run,
+            partial,
+            stored: vec![None; count],
+            announced: 0,
+            known_bytes: 0,
+            ordered_window_bytes: None,
+        }
     }
 
     /// The blocks of an unfinished file that could be kept for another transfer.
@@ -85,6 +99,11 @@ impl Storage {
             let kept = file.block_range(block);
             let apart = range.end <= kept.start || kept.end <= range.start;
             assert!(apart, "what is kept of entry {} is written again", write.entry);
+        }
+        if let Some(window) = self.ordered_window_bytes {
+            let verified = partial.verified.range_of(0).map_or(0, |blocks| blocks.end);
+            let most = verified * limits::BLOCK_BYTES + window;
+            assert!(range.end <= most, "more than {window} bytes are held of {}", write.entry);
         }
         if self.payload {
             partial.bytes[range.start as usize..range.end as usize].copy_from_slice(&write.payload);
@@ -117,11 +136,16 @@ impl Storage {
                         if let Some(partial) = &mut self.partial[*entry as usize] {
                             partial.verified.insert(u64::from(*block)..u64::from(*block) + 1);
                         }
+                        machine.set_handed_on(self.handed_on(*entry));
                         machine.block_verified(*entry, *block);
                     }
                     Some(false) => machine.block_differs(*entry, *block),
                     None => {}
                 }
+            }
+            ReceiverEvent::More { entry, bytes } => {
+                self.known_bytes += bytes;
+                assert!(self.known_bytes <= self.files[*entry as usize].size, "too much announced");
             }
             ReceiverEvent::Commit { entry } => self.commit(*entry, machine),
             ReceiverEvent::Abandon { entry, code, .. } => {
@@ -131,6 +155,15 @@ impl Storage {
             }
             ReceiverEvent::Settled | ReceiverEvent::Finished | ReceiverEvent::Closed(_) => {}
         }
+    }
+
+    /// How far the body could be handed on in order.
+    fn handed_on(&self, entry: u32) -> u64 {
+        let before = self.files.iter().take(entry as usize).map(|file| file.size).sum::<u64>();
+        let partial = self.partial[entry as usize].as_ref();
+        let blocks =
+            partial.and_then(|partial| partial.verified.range_of(0)).map_or(0, |it| it.end);
+        before + (blocks * limits::BLOCK_BYTES).min(self.files[entry as usize].size)
     }
 
     fn settle(&mut self, entry: u32, stored: Stored) {
@@ -144,7 +177,7 @@ impl Storage {
         self.announced += 1;
         let file = &self.files[number as usize];
         let as_announced = entry.path == file.path(number)
-            && entry.size == file.size
+            && entry.size == file.announced_size()
             && entry.kind == file.kind
             && entry.target == file.target();
         assert!(as_announced, "entry {number} came as {entry:?}");
@@ -158,7 +191,7 @@ impl Storage {
                 machine.entry_refused(number, code, "refused");
             }
             Decision::Take | Decision::FailCommit(_) => {
-                if self.dry_run || file.kind != EntryKind::File {
+                if self.dry_run || !matches!(file.kind, EntryKind::File | EntryKind::Pipe) {
                     self.settle(number, Stored::Committed);
                     return machine.entry_committed(number);
                 }
@@ -239,6 +272,9 @@ impl Storage {
             self.settle(entry, Stored::Failed(code));
             return machine.entry_failed(entry, code, "cannot be renamed");
         }
+        let known =
+            file.kind != EntryKind::Pipe || file.announced_size() + self.known_bytes == file.size;
+        assert!(known, "entry {entry} is committed before its end is known");
         for data in file.data_ranges(0..file.size) {
             assert!(partial.written.contains(&data), "entry {entry} is committed with a gap");
         }

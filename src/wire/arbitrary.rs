@@ -214,7 +214,8 @@ pub(super) fn entry() -> impl Strategy<Value = (Entry<'static>, Vec<u8>, Vec<u8>
         Just(EntryKind::File),
         Just(EntryKind::Directory),
         Just(EntryKind::Symlink),
-        Just(EntryKind::HardLink)
+        Just(EntryKind::HardLink),
+        Just(EntryKind::Pipe)
     ];
     let mtime = (any::<i64>(), 0..1_000_000_000_u32);
     let identity = (any::<u64>(), any::<u64>(), any::<i64>(), 0..1_000_000_000_u32);
@@ -224,9 +225,13 @@ pub(super) fn entry() -> impl Strategy<Value = (Entry<'static>, Vec<u8>, Vec<u8>
             let target = match kind {
                 EntryKind::Symlink => target,
                 EntryKind::HardLink => path.clone(),
-                EntryKind::File | EntryKind::Directory => Vec::new(),
+                EntryKind::File | EntryKind::Directory | EntryKind::Pipe => Vec::new(),
             };
-            let has_size = matches!(kind, EntryKind::File | EntryKind::HardLink);
+            let size = match kind {
+                EntryKind::File | EntryKind::HardLink => size,
+                EntryKind::Pipe => BLOCK_BYTES,
+                EntryKind::Directory | EntryKind::Symlink => 0,
+            };
             let identity = Identity {
                 device: identity.0,
                 inode: identity.1,
@@ -238,7 +243,7 @@ pub(super) fn entry() -> impl Strategy<Value = (Entry<'static>, Vec<u8>, Vec<u8>
                 mode,
                 mtime_seconds: mtime.0,
                 mtime_nanos: mtime.1,
-                size: if has_size { size } else { 0 },
+                size,
                 identity,
                 path: &[],
                 target: &[],

@@ -74,6 +74,11 @@ pub const DIGEST_RECORD_FIXED_BYTES: usize = 9;
 pub const STREAM_WINDOW_BYTES: u64 = 1 << 20;
 /// Most bytes of the answers space that may be unacknowledged.
 pub const ANSWERS_OUTSTANDING_MAX: u64 = 256 << 10;
+/// Bytes of the body that may be sent before the first ACK.
+pub const FIRST_BODY_BYTES: u64 = 1 << 24;
+/// Bytes of the body that a receiver takes beyond what it has handed on, where it must hand them on
+/// in order: 1 Gbit/s over 250 ms.
+pub const ORDERED_WINDOW_BYTES: u64 = 32 << 20;
 /// Most separate stored ranges of a space that a receiver remembers.
 pub const STORED_RANGES_MAX: usize = 65_536;
 /// Most pieces of a record space that are held behind a gap: each is memory of its own. A full
@@ -113,6 +118,9 @@ const _: () = assert!(UNSETTLED_HOLES_MAX / 4 + HOLES_MAX < UNSETTLED_HOLES_MAX)
 const _: () = assert!(UNSETTLED_HOLES_MAX + HOLES_MAX < STORED_RANGES_MAX);
 // One reported window is well within what a receiver remembers.
 const _: () = assert!((BITMAP_BITS_MAX as u64) < SEEN_NUMBERS_MIN);
+
+// Credit that was given before the first ACK is not taken back.
+const _: () = assert!(FIRST_BODY_BYTES <= ORDERED_WINDOW_BYTES);
 
 /// Entries that are not settled at which a receiver reads no further ENTRY. A sender keeps to half
 /// of it.

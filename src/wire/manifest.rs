@@ -5,8 +5,8 @@
 
 use super::codec::{Reader, Writer};
 use super::limits::{
-    BODY_BYTES_MAX, COMPONENT_BYTES_MAX, COMPONENTS_MAX, ENTRY_FIXED_BYTES, PATH_BYTES_MAX,
-    TARGET_BYTES_MAX,
+    BLOCK_BYTES, BODY_BYTES_MAX, COMPONENT_BYTES_MAX, COMPONENTS_MAX, ENTRY_FIXED_BYTES,
+    PATH_BYTES_MAX, TARGET_BYTES_MAX,
 };
 use super::record::{RawRecord, append, entry};
 use super::{DecodeError, Digest};
@@ -15,6 +15,7 @@ const ENTRY: u8 = 1;
 const HOLE: u8 = 2;
 const VOID: u8 = 3;
 const END: u8 = 4;
+const MORE: u8 = 5;
 
 /// Permission bits and setuid, setgid, sticky.
 const MODE_MAX: u16 = 0o7777;
@@ -50,6 +51,11 @@ pub enum ManifestRecord<'a> {
         /// Over the manifest so far and that part of the digests space.
         digest: Digest,
     },
+    /// The last entry, a pipe, goes on for another block.
+    More {
+        /// Bytes of it, 1 to 2^20.
+        bytes: u32,
+    },
 }
 
 /// What is announced of one file, directory or symbolic link.
@@ -63,7 +69,8 @@ pub struct Entry<'a> {
     pub mtime_seconds: i64,
     /// And nanoseconds, below 10^9.
     pub mtime_nanos: u32,
-    /// Bytes of a file, or of the one that a hard link names; 0 for others.
+    /// Bytes of a file, or of the one that a hard link names; of a pipe those of its first block; 0
+    /// for others.
     pub size: u64,
     /// Which source file this is, and which state of it.
     pub identity: Identity,
@@ -84,6 +91,8 @@ pub enum EntryKind {
     Symlink,
     /// A hard link: a further name of a file.
     HardLink,
+    /// A regular file whose size is not known yet.
+    Pipe,
 }
 
 /// With mtime and size: a file that has all of these is the same file, unchanged.
@@ -135,6 +144,12 @@ impl<'a> ManifestRecord<'a> {
                 digest: Digest::from_slice(reader.rest())
                     .ok_or(DecodeError::Invalid("END's digest has a length of no algorithm"))?,
             },
+            MORE => Self::More {
+                bytes: match reader.u32()? {
+                    bytes if (1..=BLOCK_BYTES).contains(&u64::from(bytes)) => bytes,
+                    _ => return Err(DecodeError::Invalid("MORE is no block")),
+                },
+            },
             unknown => return Err(DecodeError::RecordKind(unknown)),
         };
         reader.finish()?;
@@ -170,6 +185,7 @@ impl<'a> ManifestRecord<'a> {
                 writer.finish();
                 append(END, &[&content, digest.as_slice()], out);
             }
+            Self::More { bytes } => append(MORE, &[&bytes.to_be_bytes()], out),
         }
     }
 }
@@ -188,7 +204,10 @@ fn decode_hole<'a>(reader: &mut Reader<'a>) -> Result<ManifestRecord<'a>, Decode
 impl<'a> Entry<'a> {
     /// Bytes that it takes in the body.
     pub fn body_bytes(&self) -> u64 {
-        if self.kind == EntryKind::File { self.size } else { 0 }
+        match self.kind {
+            EntryKind::File | EntryKind::Pipe => self.size,
+            EntryKind::Directory | EntryKind::Symlink | EntryKind::HardLink => 0,
+        }
     }
 
     /// Demands all that proto.md demands of an entry alone.
@@ -203,8 +222,16 @@ impl<'a> Entry<'a> {
         if self.mtime_nanos >= NANOS_PER_SECOND || self.identity.ctime_nanos >= NANOS_PER_SECOND {
             return Err(DecodeError::Invalid("an entry's nanoseconds make a second"));
         }
-        if !matches!(self.kind, EntryKind::File | EntryKind::HardLink) && self.size != 0 {
-            return Err(DecodeError::Invalid("an entry that is no file has a size"));
+        match self.kind {
+            EntryKind::File | EntryKind::HardLink => {}
+            EntryKind::Pipe if self.size == BLOCK_BYTES => {}
+            EntryKind::Pipe => {
+                return Err(DecodeError::Invalid("a pipe has another size than a block"));
+            }
+            EntryKind::Directory | EntryKind::Symlink if self.size == 0 => {}
+            EntryKind::Directory | EntryKind::Symlink => {
+                return Err(DecodeError::Invalid("an entry that is no file has a size"));
+            }
         }
         check_path(self.path)?;
         check_target(self.kind, self.target)
@@ -306,6 +333,7 @@ impl EntryKind {
             Self::Directory => 2,
             Self::Symlink => 3,
             Self::HardLink => 4,
+            Self::Pipe => 5,
         }
     }
 
@@ -315,6 +343,7 @@ impl EntryKind {
             2 => Ok(Self::Directory),
             3 => Ok(Self::Symlink),
             4 => Ok(Self::HardLink),
+            5 => Ok(Self::Pipe),
             _ => Err(DecodeError::Invalid("an entry's type is unknown")),
         }
     }

@@ -20,6 +20,8 @@ mod loss;
 mod ends;
 // `--existing`.
 mod existing;
+// Standard input and output instead of files.
+mod pipes;
 // Interrupted transfers that go on where they were cut.
 mod resume;
 // SIGKILL at each system call.

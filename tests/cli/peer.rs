@@ -3,9 +3,9 @@
 use std::net::UdpSocket;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::support::content::{room, write_random};
+use crate::support::content::{room, same_bytes, write_random};
 use crate::support::process::Program;
 use crate::support::report::report_of;
 use crate::support::transfer::{Receiver, send_command};
@@ -69,5 +69,24 @@ fn the_binary_sends_to_the_python_peer() {
         peer.wait().expect_code(0);
         assert_eq!(report["failed"].as_array().map(Vec::len), Some(0));
         assert_same_trees(&source, &dir.join("tree"));
+    }
+}
+
+#[test]
+fn the_binary_sends_standard_input_to_the_python_peer() {
+    for (digest, drop, bytes) in [("none", "0", 3 << 20), ("xxh3", "0.05", (1 << 20) + 5)] {
+        let room = room();
+        let source = write_random(&room.path().join("source"), bytes, 9);
+        let dir = room.path().join("to");
+        std::fs::create_dir(&dir).unwrap();
+        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (to, on) = (dir.to_str().unwrap(), port.to_string());
+        let peer =
+            Program::start(&mut python_peer(&["recv", "--drop", drop, "--seed", "8", to, &on]));
+        let mut command = send_command(&["-"], &["--digest", digest], "127.0.0.1", port);
+        let input = std::fs::File::open(&source).unwrap();
+        Program::start_between(input, Stdio::piped(), &mut command).wait().expect_code(0);
+        peer.wait().expect_code(0);
+        assert!(same_bytes(&source, &dir.join("stdin")));
     }
 }

@@ -19,12 +19,6 @@ fn paths_and_a_host_are_needed() {
             2,
             "ufx: /: has no name to land under (name the directories in it)",
         ),
-        (
-            &["send", "-", "nas"],
-            2,
-            "ufx: -: sending standard input is not built yet \
-             (put it into a file first; a file called \"-\" is ./-)",
-        ),
     ]);
 }
 

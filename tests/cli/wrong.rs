@@ -296,10 +296,34 @@ const NAMES: &[Row] = &[
     (&["send", "-q", "--port", "PORT", "empty/", "127.0.0.1"], 0, ""),
     (&["send", "-q", "--port", "PORT", "dangling", "127.0.0.1"], 0, ""),
     (
-        &["send", "-q", "--port", "PORT", "-", "--", "127.0.0.1"],
+        &["send", "-q", "--port", "PORT", "-", "a.txt", "127.0.0.1"],
         2,
-        "ufx: -: sending standard input is not built yet \
-         (put it into a file first; a file called \"-\" is ./-)",
+        "ufx: -: standard input is sent alone (a file called \"-\" is ./-)",
+    ),
+    (
+        &["send", "-q", "--port", "PORT", "-n", "-", "127.0.0.1"],
+        2,
+        "ufx: -: standard input is not there to be listed (leave out --dry-run)",
+    ),
+    (
+        &["send", "-q", "--port", "PORT", "--name", "in", "a.txt", "127.0.0.1"],
+        2,
+        "ufx: --name: names standard input, and goes with the PATH \"-\"",
+    ),
+    (
+        &["send", "-q", "--port", "PORT", "--name", "in/x", "-", "127.0.0.1"],
+        2,
+        "ufx: --name in/x: is no name but a path",
+    ),
+    (
+        &["recv", "--output", "file"],
+        2,
+        "ufx: --output file: can only be standard output (write --output -, or --dir DIR)",
+    ),
+    (
+        &["recv", "-o", "-", "--dir", "to"],
+        2,
+        "ufx: the argument '--output <->' cannot be used with '--dir <DIR>' (see \"ufx recv --help\")",
     ),
     (
         &["send", "-q", "--port", "PORT", "b/a.txt", "127.0.0.1"],

@@ -345,6 +345,10 @@ def manifest_records():
         "target": b"../\xff not UTF-8"})
     row("record_entry_hard_link", "record_entry", "ENTRY of a hard link", **{
         **ENTRY, "type": 4, "path": b"tree/other", "target": b"tree/name"})
+    row("record_entry_pipe", "record_entry", "ENTRY of a pipe", **{
+        **ENTRY, "type": 5, "size": 1 << 20})
+    row("record_more", "record_more", "MORE of a short last block", bytes=5)
+    row("record_more_whole", "record_more", "MORE of a whole block", bytes=1 << 20)
     components = [b"n" * 255] * 15 + [b"m"] * 120 + [b"e" * 16]
     path = b"/".join(components)
     assert len(path) == 4096
@@ -420,6 +424,7 @@ def invalid_records():
                     entry_with(path=path))
     for name, changes in (
             ("type", {"type": 4}), ("mode", {"mode": 0o10000}),
+            ("type_unknown", {"type": 6}), ("pipe_size", {"type": 5, "size": 5}),
             ("directory_size", {"type": 2}), ("file_target", {"target": b"x"}),
             ("link_without_target", {"type": 3, "size": 0}),
             ("target_long", {"type": 3, "size": 0, "target": b"t" * 4096}),
@@ -428,7 +433,10 @@ def invalid_records():
     invalid_row("short", "record_entry", "length 50 is less than the fixed fields",
                 b"\1\0\x32" + entry_with()[3:53])
     invalid_row("long", "record_entry", "length 8,301", b"\1\x20\x6d" + bytes(8301))
-    invalid_row("kind", "record_void", "kind 5", b"\5\0\5" + bytes(5))
+    invalid_row("kind", "record_void", "kind 8", b"\10\0\5" + bytes(5))
+    invalid_row("empty", "record_more", "a MORE of 0 bytes", wire.record("record_more", bytes=0))
+    invalid_row("long", "record_more", "a MORE above 2^20",
+                wire.record("record_more", bytes=(1 << 20) + 1))
     invalid_row("reason", "record_void", "reason 4", b"\3\0\5\0\0\0\1\4")
     invalid_row("long", "record_void", "one byte too long", b"\3\0\6\0\0\0\1\1\0")
     invalid_row("empty", "record_hole", "a HOLE of 0 bytes",

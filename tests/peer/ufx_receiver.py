@@ -25,7 +25,8 @@ ZEROS = bytes(32)
 class Entry:
     def __init__(self, number, fields, start):
         self.number, self.fields, self.start = number, fields, start
-        self.size = fields["size"] if fields["type"] == 1 else 0
+        self.size = fields["size"] if fields["type"] in (1, 5) else 0
+        self.may_grow = fields["type"] == 5    # a pipe, whose end is not known yet
         self.path = os.fsdecode(fields["path"])
         self.stored, self.holes = Ranges(), Ranges()
         self.holes_known = False    # the next record that is no HOLE has been read
@@ -163,7 +164,9 @@ class Receiver:
                 self.take_hole(fields)
             else:
                 self.close_entry()
-                if name == "record_entry":
+                if name == "record_more":
+                    self.take_more(fields)
+                elif name == "record_entry":
                     self.take_entry(fields)
                 elif name == "record_void":
                     wire.need(fields["entry"] < len(self.entries), "VOID's entry")
@@ -196,8 +199,20 @@ class Receiver:
         entry.holes.add(start, end)
         entry.stored.add(start, end)
 
+    def take_more(self, fields):
+        wire.need(self.end is None, "MORE after END")
+        wire.need(self.entries and self.entries[-1].may_grow, "MORE without a pipe")
+        entry = self.entries[-1]
+        wire.need(entry.size % BLOCK == 0, "MORE after a short one")
+        entry.size += fields["bytes"]
+        self.body_bytes += fields["bytes"]
+        wire.need(self.body_bytes <= wire.BODY_MAX, "sum of sizes")
+        if entry.temporary is not None:
+            os.truncate(entry.temporary, entry.size)
+
     def take_entry(self, fields):
         wire.need(self.end is None, "ENTRY after END")
+        wire.need(not self.entries or not self.entries[-1].may_grow, "ENTRY after a pipe")
         entry = Entry(len(self.entries), fields, self.body_bytes)
         wire.need(self.body_bytes + entry.size <= wire.BODY_MAX, "sum of sizes")
         self.entries.append(entry)
@@ -219,7 +234,8 @@ class Receiver:
                 self.settle(entry, "refused", NAME, "its directory is not there")
                 return
         if entry.path in self.pending_paths or os.path.lexists(final):
-            if entry.path not in self.pending_paths and self.is_equal(entry, final):
+            known = entry.may_grow or entry.path in self.pending_paths
+            if not known and self.is_equal(entry, final):
                 self.settle(entry, "present")
             else:
                 self.settle(entry, "refused", EXISTS, "")
@@ -241,7 +257,7 @@ class Receiver:
         self.pending_paths.add(entry.path)
         if self.dry_run:
             self.settle(entry, "take")
-        elif kind == 1:
+        elif kind in (1, 5):
             name = os.path.join(self.work, str(entry.number))
             entry.temporary = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             os.truncate(entry.temporary, entry.size)
@@ -283,6 +299,9 @@ class Receiver:
             if fields["entry"] >= len(self.entries):
                 wire.need(self.end is None, "digest record of an unknown entry")
                 return  # a record that comes before its ENTRY waits
+            last = self.entries[fields["entry"]]
+            if self.end is None and last.may_grow and fields["block"] * BLOCK >= last.size:
+                return  # as does one that comes before its MORE
             self.digests_at = found[1]
             if fields["epoch"] == 0:
                 self.first_digests += self.digests.data[start:self.digests_at]
@@ -326,7 +345,7 @@ class Receiver:
     def maybe_commit(self, entry):
         blocks = (entry.size + BLOCK - 1) // BLOCK
         if (entry.settled or entry.temporary is None or not entry.holes_known
-                or len(entry.verified) < blocks):
+                or entry.may_grow or len(entry.verified) < blocks):
             return
         final, fields = os.path.join(self.folder, entry.path), entry.fields
         name = os.path.join(self.work, str(entry.number))
@@ -370,6 +389,9 @@ class Receiver:
                            self.first_digests)
         if value != self.end["digest"]:
             raise Failure("END's digest differs", 7)
+        if self.entries and self.entries[-1].may_grow:
+            self.entries[-1].may_grow = False  # the pipe ends with the manifest
+            self.maybe_commit(self.entries[-1])
         if not all(entry.settled for entry in self.entries):
             return
         for path, fields in reversed(self.folders):

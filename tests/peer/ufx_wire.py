@@ -47,6 +47,7 @@ LAYOUTS = {
                      ("ctime_nanos", 4), ("path_bytes", 2)],
     "record_hole": [("offset", 6), ("bytes", 6)],
     "record_void": [("entry", 4), ("reason", 1)],
+    "record_more": [("bytes", 4)],
     "record_end": [("entries", 4), ("body_bytes", 6), ("digests_bytes", 6)],
     "record_digest": [("entry", 4), ("block", 4), ("epoch", 1)],
     "answer_have": [("entry", 4), ("first_block", 4), ("blocks", 4)],
@@ -63,7 +64,8 @@ LAYOUTS = {
 TAILS = {"data": "payload", "ack": "bitmap", "close": "text", "hello": "zeros", "probe": "zeros",
          "record_entry": "path+target", "record_end": "digest", "record_digest": "digest",
          "answer_refused": "text", "answer_failed": "text"}
-MANIFEST_KINDS = {1: "record_entry", 2: "record_hole", 3: "record_void", 4: "record_end"}
+MANIFEST_KINDS = {1: "record_entry", 2: "record_hole", 3: "record_void", 4: "record_end",
+                  5: "record_more"}
 ANSWER_KINDS = {1: "answer_have", 2: "answer_present", 3: "answer_refused", 4: "answer_again",
                 5: "answer_committed", 6: "answer_failed", 7: "answer_take", 8: "answer_end",
                 9: "answer_kept"}
@@ -175,9 +177,10 @@ def check_path(path):
 
 
 def check_entry(f):
-    need(1 <= f["type"] <= 4 and f["mode"] <= 0o7777, "type or mode")
+    need(1 <= f["type"] <= 5 and f["mode"] <= 0o7777, "type or mode")
     need(f["mtime_nanos"] < 10**9 and f["ctime_nanos"] < 10**9, "nanoseconds")
-    need(f["size"] == 0 or f["type"] in (1, 4), "size of what is not a file")
+    need(f["size"] == 0 or f["type"] in (1, 4, 5), "size of what is not a file")
+    need(f["type"] != 5 or f["size"] == BLOCK, "size of a pipe")
     path, target = f["path"], f["target"]
     check_path(path)
     if f["type"] == 4:
@@ -189,6 +192,10 @@ def check_entry(f):
 
 def check_hole(f):
     need(f["bytes"] > 0 and f["offset"] + f["bytes"] <= BODY_MAX, "hole")
+
+
+def check_more(f):
+    need(1 <= f["bytes"] <= BLOCK, "MORE")
 
 
 def check_text_answer(f):
@@ -219,7 +226,8 @@ def check_digest(f):
 
 CHECKS = {"hello": check_hello, "welcome": check_welcome, "start": check_hello,
           "data": check_data, "ack": check_ack, "close": check_close,
-          "record_entry": check_entry, "record_hole": check_hole, "record_void": check_void,
+          "record_entry": check_entry, "record_hole": check_hole, "record_more": check_more,
+          "record_void": check_void,
           "record_digest": check_digest, "answer_have": check_have, "answer_present": check_row,
           "answer_refused": check_text_answer, "answer_again": check_again,
           "answer_committed": check_row, "answer_failed": check_text_answer,

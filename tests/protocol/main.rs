@@ -16,6 +16,8 @@ mod handshake;
 mod loss_detection;
 // Path MTU: testing upwards, and black holes.
 mod path_mtu;
+// Manifest records: a pipe, whose size shows at its end; and handing on in order.
+mod pipes;
 // Circumstances drawn from seeds.
 mod random;
 // Resume: what an interrupted transfer has left is not sent again.

@@ -142,6 +142,9 @@ fn files(random: &mut StdRng) -> Vec<SimFile> {
             files.push(file);
         }
     }
+    if random.random_bool(0.1) {
+        files.push(SimFile::pipe(random.random_range(MIB + 1..5 * MIB)));
+    }
     files
 }
 

@@ -49,6 +49,7 @@ fn every_golden_record_decodes_to_its_fields_and_is_encoded_from_them() {
             "record_end",
             "record_entry",
             "record_hole",
+            "record_more",
             "record_void",
         ],
     );

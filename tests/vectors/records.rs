@@ -15,6 +15,7 @@ impl Vector {
                     EntryKind::Directory,
                     EntryKind::Symlink,
                     EntryKind::HardLink,
+                    EntryKind::Pipe,
                 ][self.number::<usize>("field.type") - 1],
                 mode: self.number("field.mode"),
                 mtime_seconds: self.number("field.mtime_seconds"),
@@ -33,6 +34,7 @@ impl Vector {
                 offset: self.number("field.offset"),
                 bytes: self.number("field.bytes"),
             },
+            "record_more" => ManifestRecord::More { bytes: self.number("field.bytes") },
             "record_void" => ManifestRecord::Void {
                 entry: self.number("field.entry"),
                 reason: [VoidReason::Changed, VoidReason::Vanished, VoidReason::Unreadable]

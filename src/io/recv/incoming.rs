@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::thread::sleep;
 
 use super::job::Done;
-use super::sink::SinkOptions;
+use super::options::SinkOptions;
 use crate::io::confine::{FileError, io_error};
 use crate::io::descriptors::{SPOOLED_BYTES_MAX, Spooled, Ticket};
 use crate::io::digest::BlockHasher;
@@ -26,7 +26,10 @@ pub struct Incoming {
     pub path: RelativePath,
     pub mode: u32,
     pub modified: Timestamp,
+    /// Of a pipe: as far as it is known.
     pub size: u64,
+    /// Its size is not known before its end.
+    pub is_pipe: bool,
     /// Further names it gets when it is committed.
     pub names: Vec<FurtherName>,
     pub landing: Landing,
@@ -60,6 +63,21 @@ pub struct Partial {
 }
 
 impl Incoming {
+    /// A pipe goes on for so many bytes.
+    pub fn grow(&mut self, bytes: u64) {
+        self.size = self.size.saturating_add(bytes);
+        if let Some(file) = &mut self.file {
+            file.grow(self.size);
+        }
+    }
+
+    /// Digests a block of it.
+    pub fn hasher(&self, algorithm: DigestAlgorithm, block: u64) -> BlockHasher {
+        // A pipe counts as a file of several blocks from its first one on.
+        let size = if self.is_pipe { limits::BODY_BYTES_MAX } else { self.size };
+        BlockHasher::new(algorithm, block, size)
+    }
+
     /// Writes bytes where the file has them until it is complete.
     pub fn store(
         &mut self,
@@ -69,7 +87,7 @@ impl Incoming {
     ) -> Result<(), FileError> {
         if self.file.is_none() && self.spooled.is_none() {
             self.ticket = options.descriptors.ticket();
-            if self.ticket.is_none() && self.size <= SPOOLED_BYTES_MAX {
+            if self.ticket.is_none() && self.size <= SPOOLED_BYTES_MAX && !self.is_pipe {
                 self.spooled = options.descriptors.spool(self.size);
             }
         }
@@ -125,7 +143,11 @@ impl Incoming {
 
     fn create(&self, options: &SinkOptions) -> Result<TempFile, FileError> {
         let has_holes = !self.holes.is_empty();
-        TempFile::create(&options.root, &self.path, &self.subject, has_holes)
+        let mut file = TempFile::create(&options.root, &self.path, &self.subject, has_holes)?;
+        if self.is_pipe {
+            file.grow(self.size);
+        }
+        Ok(file)
     }
 
     /// Takes up what an interrupted transfer has left of the file.
@@ -165,7 +187,7 @@ impl Incoming {
             let (now, later) = bytes.split_at(bytes.len().min(room as usize));
             let key = block as u32;
             if at.is_multiple_of(limits::BLOCK_BYTES) && self.partial.len() < PARTIAL_MAX {
-                let hasher = BlockHasher::new(algorithm, block, self.size);
+                let hasher = self.hasher(algorithm, block);
                 self.partial.insert(key, Partial { hasher, next: at });
             }
             if let Some(partial) = self.partial.get_mut(&key)

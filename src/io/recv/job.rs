@@ -32,6 +32,13 @@ pub enum Action {
         /// How long.
         bytes: u64,
     },
+    /// A file of unknown size goes on.
+    More {
+        /// Which file.
+        entry: u32,
+        /// For how many bytes.
+        bytes: u64,
+    },
     /// Write pieces of the buffer, one behind the other.
     Write {
         /// To which file.
@@ -76,9 +83,13 @@ impl Action {
     /// What becomes of it where nothing is stored: all is well as soon as it has arrived.
     pub fn discarded(&self) -> Option<Done> {
         match *self {
-            Action::Entry(ref entry) if entry.kind == EntryKind::File => None,
-            Action::Entry(ref entry) => Some(Done::Committed(entry.entry)),
-            Action::Hole { .. } => None,
+            Action::Entry(ref entry) => match entry.kind {
+                EntryKind::File | EntryKind::Pipe => None,
+                EntryKind::Directory | EntryKind::Symlink | EntryKind::HardLink => {
+                    Some(Done::Committed(entry.entry))
+                }
+            },
+            Action::Hole { .. } | Action::More { .. } => None,
             Action::Write { bytes, .. } => Some(Done::Written(bytes)),
             Action::Verify { entry, block, .. } => Some(Done::Verified(entry, block)),
             Action::Commit { entry } => Some(Done::Committed(entry)),
@@ -93,6 +104,8 @@ impl Action {
 pub enum Done {
     /// So many bytes are in files.
     Written(u64),
+    /// The body up to here was handed on in order.
+    HandedOn(u64),
     /// The entry was there already.
     Present(u32),
     /// Something different has the entry's name and is kept.
@@ -120,6 +133,7 @@ impl Done {
     pub fn tell(&self, receiver: &mut Receiver, now: crate::proto::Time) {
         match self {
             Done::Written(bytes) => receiver.on_written(*bytes),
+            Done::HandedOn(offset) => receiver.set_handed_on(*offset),
             Done::Note(..) => {}
             Done::Have(entry, first, blocks) => receiver.blocks_kept(*entry, *first, *blocks),
             Done::Present(entry) => receiver.entry_present(*entry),

@@ -4,24 +4,27 @@
 //! The data's way: socket -> buffer -> runs of packets -> the machine says where they belong ->
 //! job for the writing thread, which owns the buffer until the bytes are in the file. `transfer`
 //! is one transfer on the network thread, `sink` its writing end, `incoming` one file of it,
-//! `writer` the thread of that, `job` what they say to each other, `policy` who may send, `drain`
-//! TCP for who measures, `ends` and `outcome` how it ended.
+//! `output` what hands one on instead, `writer` the thread of that, `job` what they say to each
+//! other, `policy` who may send, `drain` TCP for who measures, `ends` and `outcome` how it ended.
 
 mod address;
 mod drain;
 mod ends;
 mod incoming;
 mod job;
+mod options;
 mod outcome;
+mod output;
 mod patience;
 mod policy;
 mod sink;
 mod tempo;
 mod transfer;
 mod writer;
+mod writing_end;
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -30,8 +33,8 @@ use ipnet::IpNet;
 
 use self::address::{peer_bytes, with_scope};
 use self::drain::Drain;
+use self::options::SinkOptions;
 use self::patience::{Patience, SILENT_HOLDER, Waiting};
-use self::sink::SinkOptions;
 use self::tempo::Tempo;
 use self::transfer::{BUFFERS_SHARED, SLAB_BYTES, Transfer};
 use super::batch::ReceiveOutcome;
@@ -48,7 +51,7 @@ use super::socket::{Socket, SocketOptions};
 use super::stop::Stop;
 use super::wait::{Doorbell, Interest, doze, set_shortest_timer_slack, wait};
 use crate::proto::{Admission, Receiver, ReceiverConfig, Time};
-use crate::wire::{CloseCode, FrameType, peek};
+use crate::wire::{CloseCode, FrameType, limits, peek};
 
 pub use self::outcome::RecvError;
 
@@ -70,6 +73,9 @@ const LINGER: Duration = Duration::from_secs(60);
 pub struct RecvRequest {
     /// The receive directory.
     pub root: Arc<Root>,
+    /// Where the one file of a transfer is handed on to, in order, instead of storing it. Needs
+    /// `once`.
+    pub output: Option<Arc<OwnedFd>>,
     /// Where to listen; none for everywhere.
     pub bind: Option<SocketAddr>,
     /// The port, 0 for any.
@@ -162,6 +168,7 @@ pub fn receive(
     let config = ReceiverConfig {
         socket_bytes: granted as u64,
         timeout: request.timeout,
+        ordered_window_bytes: request.output.as_ref().map(|_| limits::ORDERED_WINDOW_BYTES),
         linger: if request.once { defaults.linger } else { LINGER },
         ..defaults
     };
@@ -399,6 +406,7 @@ impl Server<'_> {
             patience: Arc::new(Patience::new(Arc::clone(&self.waiting))),
             descriptors: Arc::clone(&self.descriptors),
             root: Arc::clone(&self.request.root),
+            output: self.request.output.clone(),
             links: self.request.links,
             existing: self.request.existing,
             modes: self.modes,

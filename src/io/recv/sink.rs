@@ -9,15 +9,13 @@ use std::sync::Arc;
 
 use super::incoming::{FurtherName, Incoming, Partial};
 use super::job::{Action, Done, Job, abandon_text, refuse_code, text};
-use super::patience::Patience;
-use crate::io::confine::{FileError, Root};
-use crate::io::descriptors::Descriptors;
-use crate::io::digest::BlockHasher;
-use crate::io::existing::{OnExisting, Verdict};
+use super::options::SinkOptions;
+use crate::io::confine::FileError;
+use crate::io::existing::Verdict;
 use crate::io::files::TempFile;
 use crate::io::journal::{Kept, Subject};
-use crate::io::metadata::{Identity, ModePolicy, Timestamp};
-use crate::io::name::{Escaped, Links, RelativePath};
+use crate::io::metadata::{Identity, Timestamp};
+use crate::io::name::{Escaped, RelativePath};
 use crate::io::tree::{
     Directories, Made, is_directory, is_one_file, make_hard_link, make_link, sync_name,
 };
@@ -29,33 +27,6 @@ const READ_BACK_BYTES: usize = 128 << 10;
 
 /// Pieces in one write call at most (UIO_MAXIOV of Linux).
 const PIECES_MAX: usize = 1_024;
-
-/// How entries are stored.
-#[derive(Clone, Debug)]
-pub struct SinkOptions {
-    /// For what others hold.
-    pub patience: Arc<Patience>,
-    /// Shared by all transfers of the receiver.
-    pub descriptors: Arc<Descriptors>,
-    /// The receive directory.
-    pub root: Arc<Root>,
-    /// Which symbolic links are taken.
-    pub links: Links,
-    /// What becomes of what has another's name.
-    pub existing: OnExisting,
-    /// What becomes of modes.
-    pub modes: ModePolicy,
-    /// Make files safe against a power cut before they count as committed.
-    pub fsync: bool,
-    /// The transfer's digest.
-    pub digest: DigestAlgorithm,
-    /// Nothing is to be stored.
-    pub dry_run: bool,
-    /// What comes is dropped.
-    pub discard: bool,
-    /// The sender is on this machine: its devices and inodes are ours.
-    pub is_same_machine: bool,
-}
 
 /// See the module's description.
 #[derive(Debug)]
@@ -87,6 +58,11 @@ impl Sink {
             match action {
                 Action::Entry(entry) => self.take_entry(entry, done),
                 Action::Hole { entry, offset, bytes } => self.hole(*entry, *offset, *bytes),
+                Action::More { entry, bytes } => {
+                    if let Some(incoming) = self.files.get_mut(entry) {
+                        incoming.grow(*bytes);
+                    }
+                }
                 Action::Write { entry, offset, first_piece, pieces, .. } => {
                     let pieces = job.pieces.get(*first_piece..first_piece + pieces);
                     self.write(*entry, *offset, job, pieces.unwrap_or_default(), done);
@@ -128,7 +104,7 @@ impl Sink {
         let outcome = patience.retry(std::thread::sleep, || match entry.kind {
             EntryKind::Directory => self.take_directory(entry, &path, modified),
             EntryKind::Symlink => self.take_link(entry, &path, modified, done),
-            EntryKind::File => self.take_file(entry, &path, modified, done),
+            EntryKind::File | EntryKind::Pipe => self.take_file(entry, &path, modified, done),
             EntryKind::HardLink => self.take_hard_link(entry, &path, modified, done),
         });
         let secure = |outcome| self.secure(&path, outcome);
@@ -203,10 +179,13 @@ impl Sink {
         done: &mut Vec<Done>,
     ) -> Result<Option<Done>, FileError> {
         let SinkOptions { root, existing, dry_run, .. } = &self.options;
+        let is_pipe = entry.kind == EntryKind::Pipe;
+        // Of a pipe nobody can tell whether it is there already.
+        let size = if is_pipe { u64::MAX } else { entry.size };
         let verdict = match self.directories.is_fresh(path) {
             // Two system calls less for each of many small files.
             true => Verdict::Store(existing.landing()),
-            false => existing.judge_file(root, path, entry.size, modified)?,
+            false => existing.judge_file(root, path, size, modified)?,
         };
         if !matches!(verdict, Verdict::Store(_)) && entry.size > limits::BLOCK_BYTES && !dry_run {
             TempFile::remove_leftover(root, path);
@@ -230,9 +209,14 @@ impl Sink {
             mode: self.options.modes.apply(u32::from(entry.mode)),
             modified,
             size: entry.size,
+            is_pipe,
             names: Vec::new(),
             landing,
-            subject: Subject { source: identity, digest: self.options.digest },
+            // Nothing is kept of a file without digests, nor of a pipe.
+            subject: Subject {
+                source: identity,
+                digest: if is_pipe { DigestAlgorithm::None } else { self.options.digest },
+            },
             holes: Vec::new(),
             file: None,
             kept: Kept::default(),
@@ -422,7 +406,7 @@ impl Sink {
         }
         let end = (start + limits::BLOCK_BYTES).min(incoming.size);
         let mut partial = incoming.partial.remove(&block).unwrap_or_else(|| Partial {
-            hasher: BlockHasher::new(self.options.digest, u64::from(block), incoming.size),
+            hasher: incoming.hasher(self.options.digest, u64::from(block)),
             next: start,
         });
         while partial.next < end {
@@ -492,8 +476,15 @@ fn note_name(path: &RelativePath, name: Option<Vec<u8>>, done: &mut Vec<Done>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::patience::Patience;
     use super::*;
     use crate::io::buffer::{Arrival, BufferPool};
+    use crate::io::confine::Root;
+    use crate::io::descriptors::Descriptors;
+    use crate::io::digest::BlockHasher;
+    use crate::io::existing::OnExisting;
+    use crate::io::metadata::ModePolicy;
+    use crate::io::name::Links;
     use crate::wire;
 
     const FILES: u32 = 40;
@@ -504,6 +495,7 @@ mod tests {
             patience: Arc::new(Patience::new(Arc::default())),
             descriptors: Arc::new(Descriptors::with_files_max(files_max, root.as_directory())),
             root: Arc::new(root),
+            output: None,
             links: Links::default(),
             existing: OnExisting::default(),
             modes: ModePolicy { umask: 0o022, keep_special_bits: false },

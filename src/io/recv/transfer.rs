@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::drain::Visit;
 use super::job::{Action, Done, Job, cut};
+use super::options::SinkOptions;
 use super::outcome::Tally;
-use super::sink::{Sink, SinkOptions};
 use super::writer::{Died, Writer};
+use super::writing_end::WritingEnd;
 use crate::io::batch::SendOutcome;
 use crate::io::buffer::{Arrival, Buffer, BufferPool};
 use crate::io::socket::Socket;
@@ -111,10 +112,10 @@ impl Transfer {
         shared: BufferPool,
     ) -> std::io::Result<Transfer> {
         let abandoned = options.patience.abandoned();
-        let mut sink = Sink::new(options);
+        let mut ending = WritingEnd::new(options);
         let writer = Writer::start(doorbell, abandoned, move |job| {
             let mut outcome = Vec::new();
-            sink.run(job, &mut outcome);
+            ending.run(job, &mut outcome);
             outcome
         })?;
         Ok(Transfer {
@@ -359,6 +360,7 @@ impl Transfer {
             Done::Note(path, text) => self.tally.notes.push(path, text.as_str()),
             Done::Have(..)
             | Done::Written(_)
+            | Done::HandedOn(_)
             | Done::Verified(..)
             | Done::Differs(..)
             | Done::Finished => {}
@@ -376,13 +378,22 @@ impl Transfer {
                 ReceiverEvent::Entry(entry) => {
                     self.tally.has_files |= entry.kind != EntryKind::Directory;
                     let kind = entry.kind;
-                    let bytes = if kind == EntryKind::File { entry.size } else { 0 };
+                    let bytes = match kind {
+                        EntryKind::File | EntryKind::Pipe => entry.size,
+                        EntryKind::Directory | EntryKind::Symlink | EntryKind::HardLink => 0,
+                    };
                     let path = entry.path.clone();
                     self.entries.push(bytes, Unsettled { path, bytes, kind });
                     self.actions.push(Action::Entry(entry));
                 }
                 ReceiverEvent::Hole { entry, offset, bytes } => {
                     self.actions.push(Action::Hole { entry, offset, bytes });
+                }
+                ReceiverEvent::More { entry, bytes } => {
+                    if let Some(one) = self.entries.get_mut(entry) {
+                        one.bytes += bytes;
+                    }
+                    self.actions.push(Action::More { entry, bytes });
                 }
                 ReceiverEvent::Verify { entry, block, digest } => {
                     self.actions.push(Action::Verify { entry, block, digest });

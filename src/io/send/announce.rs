@@ -21,6 +21,10 @@ pub enum Found {
     Entry(SourceEntry, Vec<Range<u64>>),
     /// Something that is not sent.
     Skipped(Skipped),
+    /// The last entry, a pipe, goes on for another block of so many bytes.
+    More(u32),
+    /// The last entry, a pipe, cannot be read to its end.
+    Broken(SourceError),
     /// Nothing more: the walk is complete.
     End,
     /// A file that cannot be opened.
@@ -89,6 +93,8 @@ fn walk(sources: &Sources, send: &SyncSender<Found>, doorbell: &Doorbell) {
                 Err(error) => Found::Unreadable(entry, error),
             },
             WalkItem::Skipped(skipped) => Found::Skipped(skipped),
+            WalkItem::More(bytes) => Found::More(bytes),
+            WalkItem::Broken(error) => Found::Broken(error),
         };
         if send.send(found).is_err() {
             return;

@@ -63,7 +63,8 @@ pub fn send(
 ) -> (Report, Result<(), SendError>) {
     let (mut report, mut result) = send_once(request, counters, stop, &mut *listing);
     let mut vain = 0;
-    while was_forgotten(&result) && vain < VAIN_MAX && !stop.is_asked() {
+    let may_go_on = || !stop.is_asked() && request.sources.can_begin_anew();
+    while was_forgotten(&result) && vain < VAIN_MAX && may_go_on() {
         vain = if counters.bytes_written.load(Ordering::Relaxed) > 0 { 0 } else { vain + 1 };
         begins_anew();
         counters.reset();

@@ -109,9 +109,10 @@ impl Ending {
     pub fn settled(&mut self, outgoing: &Outgoing, outcome: Outcome) {
         let ended = match outgoing.source.kind {
             EntryKind::Directory => &mut self.directories,
-            EntryKind::File { .. } | EntryKind::Link { .. } | EntryKind::HardLink { .. } => {
-                &mut self.files
-            }
+            EntryKind::File { .. }
+            | EntryKind::Pipe
+            | EntryKind::Link { .. }
+            | EntryKind::HardLink { .. } => &mut self.files,
         };
         match outcome {
             Outcome::Present => ended.present += 1,

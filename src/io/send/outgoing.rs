@@ -23,12 +23,23 @@ pub struct Outgoing {
     pub holes: Vec<Range<u64>>,
     /// No byte of it is sent any more.
     pub is_void: bool,
+    /// More may be announced of it.
+    pub may_grow: bool,
 }
 
 impl Outgoing {
     /// Whether it is a regular file.
     pub fn is_file(&self) -> bool {
-        matches!(self.source.kind, EntryKind::File { .. })
+        matches!(self.source.kind, EntryKind::File { .. } | EntryKind::Pipe)
+    }
+
+    /// The size that its blocks are digested for.
+    pub fn digested_size(&self) -> u64 {
+        match self.source.kind {
+            // It counts as a file of several blocks from its first one on.
+            EntryKind::Pipe => limits::BODY_BYTES_MAX,
+            _ => self.body.end - self.body.start,
+        }
     }
 
     /// Bytes of data in these blocks.
@@ -60,7 +71,17 @@ impl OutgoingList {
         let bytes = source.body_bytes();
         let start = self.entries.body_end();
         let body = start..start.saturating_add(bytes);
-        self.entries.push(bytes, Outgoing { source, body, holes, is_void: false });
+        let may_grow = source.kind == EntryKind::Pipe;
+        self.entries.push(bytes, Outgoing { source, body, holes, is_void: false, may_grow });
+    }
+
+    /// The last entry goes on for so many bytes.
+    pub fn extend_last(&mut self, bytes: u64) {
+        let last = self.entries.entries().wrapping_sub(1);
+        self.entries.extend_last(bytes);
+        if let Some(outgoing) = self.entries.get_mut(last) {
+            outgoing.body.end += bytes;
+        }
     }
 
     /// An entry that is not settled.
@@ -117,6 +138,7 @@ impl SharedFiles {
 pub fn wire_entry(source: &SourceEntry) -> wire::Entry<'_> {
     let (kind, size, target) = match &source.kind {
         EntryKind::File { .. } => (wire::EntryKind::File, source.identity.size, &[][..]),
+        EntryKind::Pipe => (wire::EntryKind::Pipe, source.identity.size, &[][..]),
         EntryKind::Directory => (wire::EntryKind::Directory, 0, &[][..]),
         EntryKind::Link { target } => (wire::EntryKind::Symlink, 0, target.as_slice()),
         EntryKind::HardLink { first } => {
@@ -170,7 +192,10 @@ struct Waiting {
 #[derive(Debug)]
 struct Current {
     entry: u32,
+    /// As far as it is known.
     file_bytes: u64,
+    /// What its blocks are digested for.
+    digested_size: u64,
     /// Everything below is digested.
     next: u64,
     block: BlockHasher,
@@ -252,6 +277,7 @@ impl Digester {
             self.begin(entry, outgoing, done);
         }
         let Some(current) = &mut self.current else { return };
+        current.file_bytes = outgoing.body.end - outgoing.body.start;
         if current.next != offset {
             // Blocks between are at the receiver already: this file's digest is not known here.
             self.complete = false;
@@ -271,7 +297,14 @@ impl Digester {
             rest = later;
         }
         current.skip_holes(self.algorithm, &outgoing.holes, done);
-        if current.next == current.file_bytes {
+        if !outgoing.may_grow {
+            self.end_if_complete();
+        }
+    }
+
+    /// Ends the file that is digested if all of it is.
+    pub fn end_if_complete(&mut self) {
+        if self.current.as_ref().is_some_and(|current| current.next == current.file_bytes) {
             self.end_file();
         }
     }
@@ -322,11 +355,13 @@ impl Digester {
 impl Current {
     fn new(algorithm: DigestAlgorithm, entry: u32, outgoing: &Outgoing) -> Current {
         let file_bytes = outgoing.body.end - outgoing.body.start;
+        let digested_size = outgoing.digested_size();
         Current {
             entry,
             file_bytes,
+            digested_size,
             next: 0,
-            block: BlockHasher::new(algorithm, 0, file_bytes),
+            block: BlockHasher::new(algorithm, 0, digested_size),
             file: FileHasher::new(algorithm),
             has_data: false,
             is_known: true,
@@ -348,7 +383,7 @@ impl Current {
             done.push((self.entry, block as u32, digest));
         }
         self.has_data = false;
-        self.block = BlockHasher::new(algorithm, block + 1, self.file_bytes);
+        self.block = BlockHasher::new(algorithm, block + 1, self.digested_size);
     }
 
     /// Passes over blocks that are not read, to the block of `offset`, and to `offset` if that
@@ -362,7 +397,7 @@ impl Current {
     ) {
         let block = offset / limits::BLOCK_BYTES;
         self.next = block * limits::BLOCK_BYTES;
-        self.block = BlockHasher::new(algorithm, block, self.file_bytes);
+        self.block = BlockHasher::new(algorithm, block, self.digested_size);
         self.has_data = false;
         self.is_known = false;
         if self.next != offset {
@@ -393,7 +428,7 @@ impl Current {
             self.is_known = false;
             self.next = hole.end / limits::BLOCK_BYTES * limits::BLOCK_BYTES;
             self.block =
-                BlockHasher::new(algorithm, self.next / limits::BLOCK_BYTES, self.file_bytes);
+                BlockHasher::new(algorithm, self.next / limits::BLOCK_BYTES, self.digested_size);
             self.has_data = false;
         }
         while self.next < hole.end {

@@ -1,5 +1,7 @@
-//! The loop of one sending transfer. How it reads files is in `reading`.
+//! The loop of one sending transfer. What it announces is in `announcing`, how it reads files in
+//! `reading`.
 
+mod announcing;
 mod reading;
 
 use std::net::SocketAddr;
@@ -9,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::announce::{Announcer, Found, Nothing};
+use super::announce::Announcer;
 use super::batch::Batch;
 use super::outcome::{Ending, SendError};
-use super::outgoing::{self, Digester, OutgoingList, SharedFiles};
+use super::outgoing::{Digester, Outgoing, OutgoingList, SharedFiles};
 use super::reader::Reader;
 use super::{Listing, SendRequest};
 use crate::io::batch::ReceiveOutcome;
@@ -22,7 +24,7 @@ use crate::io::digest::BlockHasher;
 use crate::io::entropy::unpredictable;
 use crate::io::report::{Counters, Report};
 use crate::io::socket::{Socket, SocketOptions};
-use crate::io::source::{OpenSources, SourceEntry, SourceError};
+use crate::io::source::{OpenSources, SourceError};
 use crate::io::source_file::SourceFile;
 use crate::io::stop::Stop;
 use crate::io::wait::{Doorbell, Interest, wait};
@@ -62,6 +64,8 @@ struct Transfer<'a> {
     reader: Option<Reader>,
     /// What the reader has read last: of which entry, and which range of its file.
     ahead: Option<(u32, Range<u64>)>,
+    /// The entry that is a pipe and may go on.
+    pipe_entry: Option<u32>,
     /// A device that lives in memory: reading it never waits.
     in_memory: Option<u64>,
 }
@@ -113,6 +117,7 @@ pub fn run(
         stop,
         reader: None,
         ahead: None,
+        pipe_entry: None,
         in_memory: None,
     };
     transfer.drive(&doorbell, stop);
@@ -191,68 +196,6 @@ impl Transfer<'_> {
         }
     }
 
-    // ---- the manifest ----
-
-    /// Takes in what the walk found. Returns whether there was anything.
-    fn announce(&mut self) -> bool {
-        let mut any = false;
-        while !self.walk_ended && self.sender.wants_entries() {
-            let found = self.announcer.next();
-            any |= found.is_ok();
-            match found {
-                Err(Nothing::StillLooking) => return any,
-                Err(Nothing::Died) => {
-                    self.walk_ended = true;
-                    self.sender.cancel(CloseCode::Internal);
-                    return any;
-                }
-                Ok(Found::End) => {
-                    self.walk_ended = true;
-                    self.counters.totals_final.store(true, Relaxed);
-                }
-                Ok(Found::Entry(entry, holes)) => {
-                    let digests_holes = !holes.is_empty();
-                    self.push_entry(entry, holes);
-                    // Their zeros are digested here: let the network have its turn.
-                    if digests_holes {
-                        return any;
-                    }
-                }
-                Ok(Found::Skipped(skipped)) => self.ending.skipped(&skipped),
-                Ok(Found::Unreadable(entry, error)) => {
-                    self.ending.announced(&entry);
-                    self.ending.unreadable(entry.name.as_bytes(), &error);
-                }
-            }
-        }
-        let read = self.request.config.dry_run || self.sender.unsent_body_bytes() == 0;
-        if self.walk_ended && read && self.batch.is_empty() {
-            self.sender.finish_manifest();
-        }
-        any
-    }
-
-    fn push_entry(&mut self, mut source: SourceEntry, mut holes: Vec<Range<u64>>) {
-        self.shared.resolve(&mut source, &mut holes);
-        let entry = self.sender.push_entry(&outgoing::wire_entry(&source));
-        if !self.request.config.dry_run {
-            for hole in &holes {
-                self.sender.push_hole(hole.start, hole.end - hole.start);
-            }
-        }
-        let bytes = source.body_bytes();
-        let hole_bytes: u64 = holes.iter().map(|hole| hole.end - hole.start).sum();
-        self.counters.bytes_total.fetch_add(bytes - hole_bytes, Relaxed);
-        self.counters.files_total.fetch_add(1, Relaxed);
-        self.ending.announced(&source);
-        self.list.push(source, holes);
-        if let Some(outgoing) = self.list.get(entry)
-            && outgoing.is_file()
-        {
-            self.digester.announced(entry, outgoing);
-        }
-    }
-
     // ---- events ----
 
     fn handle_events(&mut self) {
@@ -313,6 +256,7 @@ impl Transfer<'_> {
     }
 
     fn settle(&mut self, entry: u32) {
+        self.close_pipe(entry);
         self.open.close(u64::from(entry));
         self.list.settle(entry);
         self.counters.files_done.fetch_add(1, Relaxed);
@@ -336,7 +280,7 @@ impl Transfer<'_> {
         match result {
             Ok(()) => {
                 let algorithm = self.sender.digest_algorithm();
-                let size = self.list.get(entry).map_or(0, |one| one.body.end - one.body.start);
+                let size = self.list.get(entry).map_or(0, Outgoing::digested_size);
                 let mut hasher = BlockHasher::new(algorithm, u64::from(block), size);
                 hasher.update(&bytes);
                 self.sender.resend_block(entry, block, epoch, hasher.finish());
@@ -361,6 +305,7 @@ impl Transfer<'_> {
             SourceError::Io { .. } => VoidReason::Unreadable,
         };
         self.sender.push_void(entry, reason);
+        self.close_pipe(entry);
     }
 
     fn file(&mut self, entry: u32) -> Result<Arc<SourceFile>, SourceError> {

@@ -1,7 +1,8 @@
-//! What the sender may send: max_number (proto.md, "Credit").
+//! What the sender may send: max_number, max_body (proto.md, "Credit").
 
 use std::time::Duration;
 
+use super::Receiver;
 use crate::proto::config::ReceiverConfig;
 use crate::proto::time::Time;
 use crate::wire::{Limit, PacketNumber, limits};
@@ -29,6 +30,9 @@ pub struct Credit {
     drained: u64,
     /// Packets granted beyond the largest number by the last update.
     window: u64,
+    /// Body at this offset and above is not taken, and what the last ACK said of that.
+    max_body: u64,
+    max_body_told: u64,
     /// Time in which the sender had (almost) used up what socket or disk let it have.
     held_by_socket: Duration,
     held_by_disk: Duration,
@@ -48,6 +52,8 @@ impl Credit {
             draining: 0,
             drained: 0,
             window: credit,
+            max_body: config.ordered_window_bytes.unwrap_or(limits::OFFSET_MAX),
+            max_body_told: 0,
             held_by_socket: Duration::ZERO,
             held_by_disk: Duration::ZERO,
         }
@@ -125,9 +131,36 @@ impl Credit {
         self.datagram_bytes
     }
 
+    /// Body at this offset and above is not taken.
+    pub fn max_body(&self) -> u64 {
+        self.max_body
+    }
+
+    /// An ACK tells the sender.
+    pub fn on_told(&mut self) {
+        self.max_body_told = self.max_body;
+    }
+
+    /// The body up to `offset` was handed on; returns whether the sender should hear of it now.
+    fn on_handed_on(&mut self, offset: u64) -> bool {
+        let Some(window) = self.socket.ordered_window_bytes else { return false };
+        self.max_body = self.max_body.max(offset.saturating_add(window).min(limits::OFFSET_MAX));
+        self.max_body - self.max_body_told >= limits::BLOCK_BYTES
+    }
+
     /// What bounds the grant.
     pub fn limit(&self) -> Limit {
         self.limit
+    }
+}
+
+impl Receiver {
+    /// The body up to `offset` was handed on in order, where that is how it is taken: credit for so
+    /// much more is given.
+    pub fn set_handed_on(&mut self, offset: u64) {
+        if self.credit.on_handed_on(offset) {
+            self.ack_timing.at_once();
+        }
     }
 }
 

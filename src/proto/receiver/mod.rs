@@ -20,6 +20,7 @@ use self::ack_timing::AckTiming;
 use self::answers::push_answer;
 use self::credit::Credit;
 use self::reassembly::{Reassembly, Step};
+use self::records::{End, Following};
 use self::sack::Sack;
 use super::config::ReceiverConfig;
 use super::error::Error;
@@ -30,8 +31,8 @@ use super::stream::{ReceiveStream, SendStream};
 use super::time::Time;
 use super::transcript::Transcript;
 use crate::wire::{
-    AnswerRecord, CloseCode, Data, Digest, DigestAlgorithm, Frame, Opener, Packet, PacketNumber,
-    Probe, RefuseCode, Sealer, Space, VoidReason, limits,
+    AnswerRecord, CloseCode, Data, DigestAlgorithm, Frame, Opener, Packet, PacketNumber, Probe,
+    RefuseCode, Sealer, Space, VoidReason, limits,
 };
 
 pub use self::credit::first_credit;
@@ -84,13 +85,6 @@ enum State {
     Closed,
 }
 
-/// What the manifest's END said.
-#[derive(Debug)]
-struct End {
-    digests_bytes: u64,
-    digest: Digest,
-}
-
 /// The receiving end of one transfer.
 #[derive(Debug)]
 pub struct Receiver {
@@ -114,8 +108,8 @@ pub struct Receiver {
     /// Digests are not read on: too many wait for the bytes of their blocks.
     digests_wait: bool,
     transcript: Transcript,
-    /// A HOLE may come next: the last record was of a file, or one of its holes.
-    hole_may_follow: bool,
+    /// Which records may come next.
+    following: Following,
     end: Option<End>,
     /// END's digest was compared.
     end_checked: bool,
@@ -169,7 +163,7 @@ impl Receiver {
             digests: ReceiveStream::new(limits::STREAM_WINDOW_BYTES),
             digests_wait: false,
             transcript: Transcript::new(accepted.greeting.digest),
-            hole_may_follow: false,
+            following: Following::default(),
             end: None,
             end_checked: false,
             settled_told: false,
@@ -320,7 +314,10 @@ impl Receiver {
                 self.stats.body_bytes_received += end - start;
             }
             fresh |= !self.sack.is_held(number);
-            if held_end == start && self.body.accepts(&(run.offset..end)) {
+            if held_end == start
+                && end <= self.credit.max_body()
+                && self.body.accepts(&(run.offset..end))
+            {
                 held_end = end;
                 self.sack.hold(number);
             } else {

@@ -43,6 +43,8 @@ pub enum Step {
 /// An entry that is not settled.
 #[derive(Debug, Default)]
 struct Slot {
+    /// More blocks may follow: its size is not known.
+    is_pipe: bool,
     /// Nothing more is wanted; the shell's word is awaited (commit or abandon).
     closing: bool,
     /// Blocks verified, or in holes completely.
@@ -137,6 +139,38 @@ impl Reassembly {
         true
     }
 
+    /// The size of the last entry is not known yet.
+    pub fn open_pipe(&mut self) {
+        let entry = self.entries().wrapping_sub(1);
+        if let Some(slot) = self.slots.get_mut(entry) {
+            slot.is_pipe = true;
+        }
+    }
+
+    /// The last entry, a pipe, goes on. False if the body would become too long.
+    pub fn extend_pipe(&mut self, bytes: u64) -> bool {
+        let start = self.body_end();
+        let end = start.saturating_add(bytes);
+        if end > limits::BODY_BYTES_MAX {
+            return false;
+        }
+        self.slots.extend_last(bytes);
+        let is_wanted = |slot: &Slot| !slot.closing;
+        if !self.slots.get(self.entries().wrapping_sub(1)).is_some_and(is_wanted) {
+            self.stored.insert(start..end);
+        }
+        true
+    }
+
+    /// Nothing more follows: the last entry, if it is a pipe, is complete with what it has.
+    pub fn end_pipe(&mut self, steps: &mut Vec<Step>) {
+        let entry = self.entries().wrapping_sub(1);
+        if let Some(slot) = self.slots.get_mut(entry).filter(|slot| slot.is_pipe) {
+            slot.is_pipe = false;
+            self.check_complete(entry, steps);
+        }
+    }
+
     /// A range of the last entry's file has no data. False if it breaks proto.md's rules.
     pub fn push_hole(&mut self, offset: u64, bytes: u64, steps: &mut Vec<Step>) -> bool {
         let entry = self.entries().wrapping_sub(1);
@@ -205,8 +239,8 @@ impl Reassembly {
         }
     }
 
-    /// A digest record. Returns None if its entry is not known yet, Some(false) if it breaks a
-    /// rule.
+    /// A digest record. Returns None if its entry, or its block of a pipe, is not known yet,
+    /// Some(false) if it breaks a rule.
     pub fn push_digest(
         &mut self,
         entry: u32,
@@ -221,7 +255,7 @@ impl Reassembly {
         let Some(body) = self.slots.body(entry) else { return Some(true) };
         let Some(slot) = self.slots.get_mut(entry) else { return Some(true) };
         if u64::from(block) >= blocks(&body) {
-            return Some(false);
+            return if slot.is_pipe { None } else { Some(false) };
         }
         let wanted = slot.epochs.get(&block).copied().unwrap_or(0);
         let one = u64::from(block)..u64::from(block) + 1;
@@ -313,7 +347,8 @@ impl Reassembly {
     fn check_complete(&mut self, entry: u32, steps: &mut Vec<Step>) {
         let Some(body) = self.slots.body(entry) else { return };
         let Some(slot) = self.slots.get_mut(entry) else { return };
-        if !slot.closing && slot.verified.covered() == blocks(&body) {
+        let is_complete = !slot.is_pipe && slot.verified.covered() == blocks(&body);
+        if !slot.closing && is_complete {
             slot.closing = true;
             steps.push(Step::Commit { entry });
         }

@@ -1,9 +1,29 @@
 //! Reads the manifest and the digests as they become contiguous.
 
-use super::{End, Receiver};
+use super::Receiver;
 use crate::proto::error::Error;
 use crate::proto::event::{ReceivedEntry, ReceiverEvent};
-use crate::wire::{CloseCode, DigestRecord, Entry, EntryKind, ManifestRecord, RefuseCode, limits};
+use crate::wire::{
+    CloseCode, Digest, DigestRecord, Entry, EntryKind, ManifestRecord, RefuseCode, limits,
+};
+
+/// What the manifest's END said.
+#[derive(Debug)]
+pub(super) struct End {
+    digests_bytes: u64,
+    digest: Digest,
+}
+
+/// Which records may follow in the manifest.
+#[derive(Debug, Default)]
+pub(super) struct Following {
+    /// HOLE: the last record was of a file, or one of its holes.
+    hole: bool,
+    /// The last entry is a pipe: no ENTRY.
+    has_pipe: bool,
+    /// MORE: it is, and all its blocks so far are whole ones.
+    more: bool,
+}
 
 impl Receiver {
     /// Takes in as many records as are complete, in both spaces.
@@ -54,7 +74,7 @@ impl Receiver {
             ManifestRecord::Entry(ref entry) => self.on_entry(entry),
             ManifestRecord::Hole { offset, bytes } => {
                 let entry = self.body.entries().wrapping_sub(1);
-                if self.end.is_some() || !self.hole_may_follow {
+                if self.end.is_some() || !self.following.hole {
                     return Err("a hole follows no file");
                 }
                 if !self.dry_run {
@@ -65,11 +85,12 @@ impl Receiver {
                     false => Err("a hole lies outside its file or out of order"),
                 }
             }
+            ManifestRecord::More { bytes } => self.on_more(u64::from(bytes)),
             ManifestRecord::Void { entry, reason } => {
                 if entry >= self.body.entries() {
                     return Err("an unknown entry was declared void");
                 }
-                self.hole_may_follow = false;
+                self.following.hole = false;
                 self.abandon(entry, RefuseCode::Source, Some(reason));
                 Ok(())
             }
@@ -80,21 +101,43 @@ impl Receiver {
                 if !agreed {
                     return Err("the manifest's end does not agree with it");
                 }
+                self.following.more = false;
                 self.end = Some(End { digests_bytes, digest });
                 Ok(())
             }
         }
     }
 
+    fn on_more(&mut self, bytes: u64) -> Result<(), &'static str> {
+        if !self.following.more {
+            return Err("a further block follows no pipe");
+        }
+        self.following.more = bytes == limits::BLOCK_BYTES;
+        if !self.body.extend_pipe(bytes) {
+            return Err("the body is too long");
+        }
+        let entry = self.body.entries().wrapping_sub(1);
+        self.events.push_back(ReceiverEvent::More { entry, bytes });
+        Ok(())
+    }
+
     fn on_entry(&mut self, entry: &Entry<'_>) -> Result<(), &'static str> {
         if self.end.is_some() {
             return Err("an entry follows the manifest's end");
+        }
+        if self.following.has_pipe {
+            return Err("an entry follows a pipe");
         }
         let number = self.body.entries();
         if !self.body.push_entry(entry.body_bytes()) {
             return Err("the body is too long");
         }
-        self.hole_may_follow = entry.kind == EntryKind::File;
+        self.following.hole = entry.kind == EntryKind::File;
+        if entry.kind == EntryKind::Pipe {
+            self.following.has_pipe = true;
+            self.following.more = true;
+            self.body.open_pipe();
+        }
         self.events.push_back(ReceiverEvent::Entry(ReceivedEntry {
             entry: number,
             kind: entry.kind,
@@ -133,7 +176,7 @@ impl Receiver {
             };
             let DigestRecord { entry, block, epoch, digest } = record;
             match self.body.push_digest(entry, block, epoch, digest, &mut self.steps) {
-                // Its entry is still on the way.
+                // Its entry, or its MORE, is still on the way.
                 None if self.end.is_none() => break,
                 None | Some(false) => {
                     self.broken("a digest of an unknown block");
@@ -158,6 +201,7 @@ impl Receiver {
         }
         if end.digest == self.transcript.digest() {
             self.end_checked = true;
+            self.body.end_pipe(&mut self.steps);
         } else {
             self.fail(Error::Integrity, CloseCode::Integrity);
         }

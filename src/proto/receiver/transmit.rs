@@ -66,7 +66,7 @@ impl Receiver {
             max_number: self.credit.max_number(),
             max_manifest: self.manifest.limit(),
             max_digests: self.digests.limit(),
-            max_body: limits::OFFSET_MAX,
+            max_body: self.credit.max_body(),
             written: self.stats.written,
             datagram_bytes: saturated(self.credit.datagram_bytes() as u128),
             limit: self.credit.limit(),
@@ -77,6 +77,7 @@ impl Receiver {
         self.sealer.seal(self.next_number, Flags::default(), &Frame::Ack(ack), &mut datagram);
         self.next_number = self.next_number.next();
         self.ack_timing.on_sent(now);
+        self.credit.on_told();
         self.stats.acks += 1;
         self.stats.packets_sent += 1;
         self.stats.datagram_bytes_sent += datagram.len() as u64;

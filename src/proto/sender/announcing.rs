@@ -37,6 +37,19 @@ impl Sender {
         self.body.push_hole(offset, bytes);
     }
 
+    /// The last entry, a pipe, goes on for another block of so many bytes.
+    pub fn push_more(&mut self, bytes: u32) {
+        self.push_manifest(&ManifestRecord::More { bytes });
+        self.body.push_more(u64::from(bytes));
+    }
+
+    /// Everything of the body below this offset is acknowledged, or not wanted: it is read again
+    /// only if a block differs.
+    pub fn delivered(&self) -> u64 {
+        let under_way = self.in_flight.first_open_body().unwrap_or(u64::MAX);
+        self.body.first_waiting().min(under_way)
+    }
+
     /// The file of an entry cannot be sent as announced.
     pub fn push_void(&mut self, entry: u32, reason: VoidReason) {
         self.push_manifest(&ManifestRecord::Void { entry, reason });

@@ -73,6 +73,23 @@ impl BodyQueue {
         entry
     }
 
+    /// The last entry goes on for so many bytes.
+    pub fn push_more(&mut self, bytes: u64) {
+        let entry = self.entries().wrapping_sub(1);
+        let start = self.end();
+        self.spans.extend_last(bytes);
+        if self.spans.get(entry).is_some_and(|span| !span.closed) {
+            self.unsent.insert(start..self.end());
+        }
+    }
+
+    /// Below this offset nothing waits to be sent.
+    pub fn first_waiting(&self) -> u64 {
+        let sets = [&self.unsent, &self.lost, &self.repeats];
+        let first = sets.into_iter().filter_map(RangeSet::first).map(|range| range.start).min();
+        first.unwrap_or(self.end())
+    }
+
     /// A range of the last entry's file has no data and is never sent.
     pub fn push_hole(&mut self, offset: u64, bytes: u64) {
         let entry = self.entries().wrapping_sub(1);

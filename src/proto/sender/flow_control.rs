@@ -17,7 +17,7 @@ impl FlowControl {
         FlowControl {
             max_number: PacketNumber(first.0 + u64::from(credit.max(1)) - 1),
             datagram_bytes: limits::BASE_DATAGRAM_BYTES as u64,
-            max_body: limits::OFFSET_MAX,
+            max_body: limits::FIRST_BODY_BYTES,
             limit: Limit::Nothing,
         }
     }

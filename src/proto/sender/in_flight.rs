@@ -199,6 +199,16 @@ impl InFlight {
         self.lost_bytes
     }
 
+    /// The least offset of the body that is under way.
+    pub fn first_open_body(&self) -> Option<u64> {
+        let first = |run: &Run| {
+            let chunk = run.chunk.as_ref().filter(|chunk| chunk.space == Space::Body)?;
+            let packet = u64::from(run.open_mask().trailing_zeros());
+            (packet < run.packets).then(|| chunk.range.start + packet * run.payload_bytes)
+        };
+        self.runs.iter().filter_map(first).min()
+    }
+
     /// Bytes of memory held.
     pub fn memory_bytes(&self) -> usize {
         self.runs.capacity() * size_of::<Run>()

@@ -304,8 +304,12 @@ impl Sender {
             || self.body.has_chunk(self.flow.max_body())
     }
 
+    /// Whether content waits for credit, be it for numbers or for body.
     pub(super) fn held_by_credit(&self) -> bool {
-        self.flow.packets_left(self.in_flight.next_number()) == 0 && self.has_content()
+        match self.has_content() {
+            true => self.flow.packets_left(self.in_flight.next_number()) == 0,
+            false => self.body.has_chunk(u64::MAX),
+        }
     }
 
     pub(super) fn held_by_window(&self) -> bool {
@@ -327,6 +331,9 @@ impl Sender {
         self.held_since = now;
         self.held = if sent {
             Held::Nothing
+        } else if self.body.has_chunk(u64::MAX) && !self.has_content() {
+            // What the receiver hands on in order, somebody takes too slowly.
+            Held::ReceiverDisk
         } else if !self.has_content() {
             match self.manifest_ended && self.body.unsent_bytes() == 0 {
                 true => Held::Settling,

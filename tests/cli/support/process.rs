@@ -103,16 +103,28 @@ impl Lines {
 impl Program {
     /// Starts `command` with nothing on standard input.
     pub fn start(command: &mut Command) -> Program {
+        Program::start_between(Stdio::null(), Stdio::piped(), command)
+    }
+
+    /// Starts `command` with these ends; standard output is read here only if it is piped.
+    pub fn start_between(
+        input: impl Into<Stdio>,
+        output: impl Into<Stdio>,
+        command: &mut Command,
+    ) -> Program {
         let name = format!("{command:?}");
         let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdin(input)
+            .stdout(output)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let pid = Pid::from_child(&child);
         let handle = pidfd_open(pid, PidfdFlags::empty()).expect("the child is there");
-        let stdout = Lines::read(child.stdout.take().expect("it was piped"));
+        let stdout = match child.stdout.take() {
+            Some(stdout) => Lines::read(stdout),
+            None => Lines::read(std::io::empty()),
+        };
         let stderr = Lines::read(child.stderr.take().expect("it was piped"));
         Program { name, child, handle, stdout, stderr, peak_bytes: 0 }
     }

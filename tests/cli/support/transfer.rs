@@ -36,7 +36,7 @@ impl Receiver {
 
     /// Waits until `program` says on which port it listens.
     pub fn listening(mut program: Program) -> Receiver {
-        let line = program.stderr_line("receiving into");
+        let line = program.stderr_line("receiving ");
         let port = line
             .split_once(" on port ")
             .and_then(|(_, rest)| rest.split_once("/udp"))
