@@ -297,6 +297,12 @@ impl Root {
         Ok(opened)
     }
 
+    /// The directory `path` is looked up again when it is needed next: whoever owns it may have
+    /// removed or moved the one that is kept.
+    pub(super) fn forget(&self, path: &RelativePath) {
+        self.parents().remove(path.as_bytes());
+    }
+
     /// Closes the kept directories: descriptors are short. False if there were none.
     fn let_go(&self) -> bool {
         self.parents().clear()

@@ -192,6 +192,8 @@ impl Directories {
                 Err(errno) => Err(errno),
             }
         })?;
+        // An earlier transfer may have known another directory of this name.
+        root.forget(path);
         if !is_new && !root.stat(path)?.is_some_and(|stat| is_directory(&stat)) {
             return Err(FileError::Exists { path: root.shown(path) });
         }
@@ -374,6 +376,37 @@ mod tests {
         assert!(directories.finish(&root, false).is_empty());
         assert_eq!(fs::metadata(&there).unwrap().mode() & 0o7777, 0o700);
         assert!(there.join("mine").exists());
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_or_moved_since_is_not_the_one_that_is_written_to() {
+        let (directory, root) = place();
+        let there = |name: &str| directory.path().join(name);
+        let make = |name: &str| {
+            Directories::default().make(&root, &path(name), 0o755, time(1), &POLICY).unwrap()
+        };
+        let open_file = |name: &str| {
+            root.in_parent(&path(name), "create", |parent, leaf| {
+                let flags = OFlags::CREATE | OFlags::WRONLY;
+                rustix::fs::openat(parent, leaf, flags, Mode::RUSR).map(drop)
+            })
+        };
+        make("d");
+        open_file("d/first").unwrap();
+        fs::rename(there("d"), there("moved")).unwrap();
+        fs::create_dir(there("d")).unwrap();
+        assert_eq!(make("d"), Made::AlreadyThere);
+        open_file("d/second").unwrap();
+        assert!(there("d/second").exists() && !there("moved/second").exists());
+        fs::remove_dir_all(there("d")).unwrap();
+        assert_eq!(make("d"), Made::Created);
+        root.in_parent(&path("d/third"), "link", |parent, leaf| {
+            let flags = OFlags::TMPFILE | OFlags::WRONLY;
+            let file = rustix::fs::openat(parent, c".", flags, Mode::RUSR)?;
+            crate::io::naming::link_nameless(&file, parent, leaf)
+        })
+        .unwrap();
+        assert!(there("d/third").exists());
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Soak {
 
     /// Sends `tree` until it has arrived. `event` happens to the first try.
     fn start(&self, tree: &Path) -> Program {
-        let options = ["--rate", "400M", "--timeout", "5s"];
+        let options = ["--rate", "100M", "--timeout", "5s"];
         Program::start(&mut send_command(&[tree], &options, "127.0.0.1", self.relay.port))
     }
 
@@ -131,10 +131,18 @@ impl Soak {
             .map(|number| self.make_tree(&number.to_string(), random))
             .collect();
         let senders: Vec<Program> = trees.iter().map(|tree| self.start(tree)).collect();
+        senders.iter().for_each(|sender| self.disturb(sender, random));
         for (tree, mut sender) in trees.iter().zip(senders) {
-            self.disturb(&sender, random);
             let mut tries = 1;
-            while sender.wait().code != Some(0) {
+            loop {
+                let finished = sender.wait();
+                if finished.code == Some(0) {
+                    break;
+                }
+                // A killed sender says nothing, and one that was interrupted only that.
+                if !matches!(finished.code, None | Some(130)) {
+                    println!("try {tries} ended with {:?}: {}", finished.code, finished.stderr);
+                }
                 assert!(tries < TRIES_MAX, "{tree:?} does not arrive");
                 tries += 1;
                 self.tally.reruns += 1;
@@ -144,6 +152,7 @@ impl Soak {
             self.tally.transfers += 1;
         }
         assert_eq!(names(&self.dir()).len(), trees.len(), "{:?}", names(&self.dir()));
+        self.relay.forget();
         for directory in [self.room.path().join("from"), self.dir()] {
             for name in names(&directory) {
                 fs::remove_dir_all(directory.join(name)).unwrap();
@@ -157,7 +166,7 @@ impl Soak {
         use Event::{Interrupt, Kill, Nothing, Pause, Rebind};
         let event = [Nothing, Nothing, Kill, Interrupt, Pause, Rebind][random.below(6) as usize];
         // The moment is what is drawn; whatever has happened by then, all must be well.
-        std::thread::sleep(Duration::from_micros(random.below(300_000)));
+        std::thread::sleep(Duration::from_micros(random.below(100_000)));
         match event {
             Nothing => {}
             Kill => sender.signal(Signal::KILL),

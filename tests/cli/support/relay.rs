@@ -23,6 +23,8 @@ struct Shared {
     loss_per_mille: AtomicU64,
     /// Whether all senders are to get other ports.
     rebinds: AtomicBool,
+    /// Whether all senders are gone.
+    forgets: AtomicBool,
     lost: AtomicU64,
     rebound: AtomicU64,
 }
@@ -63,6 +65,11 @@ impl Relay {
         self.shared.rebinds.store(true, Ordering::Relaxed);
     }
 
+    /// Gives up the ports of all senders: none of them is there any more.
+    pub fn forget(&self) {
+        self.shared.forgets.store(true, Ordering::Relaxed);
+    }
+
     /// Datagrams lost, and senders that got another port.
     pub fn counts(&self) -> [u64; 2] {
         [&self.shared.lost, &self.shared.rebound].map(|count| count.load(Ordering::Relaxed))
@@ -91,6 +98,9 @@ struct Link {
 impl Link {
     fn run(mut self) {
         while !self.shared.is_over.load(Ordering::Relaxed) {
+            if self.shared.forgets.swap(false, Ordering::Relaxed) {
+                self.senders.clear();
+            }
             if self.shared.rebinds.swap(false, Ordering::Relaxed) {
                 let senders: Vec<SocketAddr> = self.senders.keys().copied().collect();
                 self.shared.rebound.fetch_add(senders.len() as u64, Ordering::Relaxed);
