@@ -63,8 +63,8 @@ fn refuse(arguments: &[OsString], error: &clap::Error) -> Exit {
     Console::new(Verbosity::Normal, json).finish(Report::new(op), Some(&failure))
 }
 
-/// clap's error in our one-line form.
-fn usage_failure(command: Option<&str>, error: &clap::Error) -> Failure {
+/// clap's error in our one-line form. The subcommand decides which help it points to.
+pub fn usage_failure(command: Option<&str>, error: &clap::Error) -> Failure {
     let help = match command {
         Some(command @ ("send" | "recv" | "bench")) => format!("see \"ufx {command} --help\""),
         _ => "see \"ufx --help\"".to_owned(),

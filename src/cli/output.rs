@@ -120,7 +120,7 @@ impl Console {
     }
 
     fn print_json(&self, report: &Report) -> io::Result<()> {
-        self.data(&serde_json::to_string(report)?)
+        self.data(&ascii_where_deceptive(&serde_json::to_string(report)?))
     }
 
     /// Writes one line to stderr, in one piece so that it does not mix with another process's.
@@ -361,7 +361,7 @@ pub fn escape_name(name: &[u8]) -> String {
 
 /// A whole line made harmless: the last guard before the terminal, for text whose names are
 /// escaped already and for reasons that a peer gave.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     text.chars().for_each(|letter| push_printable(&mut shown, letter));
     shown
@@ -374,6 +374,23 @@ fn push_printable(shown: &mut String, letter: char) {
         _ if is_deceptive(letter) => write!(shown, "\\u{{{:x}}}", u32::from(letter)),
         _ => shown.write_char(letter),
     };
+}
+
+/// The same JSON, in which every character that a terminal would obey is an escape of JSON's own:
+/// `--json` may be read by people, too. Such characters stand nowhere but in strings.
+fn ascii_where_deceptive(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if letter == '\x7f' || is_deceptive(letter) {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 /// Characters beyond ASCII that command a terminal (C1), break lines, reorder text (Unicode's
@@ -397,6 +414,17 @@ fn is_deceptive(letter: char) -> bool {
 mod tests {
     use super::*;
     use crate::io::report::{Overhead, Packets};
+
+    #[test]
+    fn json_says_the_same_without_a_character_that_a_terminal_obeys() {
+        let said = "\u{1b}[2J\u{9b}31m\u{202e}txt\u{7f}\u{e0001}gr\u{fc}n \\ \"";
+        let json = ascii_where_deceptive(&serde_json::to_string(said).unwrap());
+        assert_eq!(
+            json,
+            "\"\\u001b[2J\\u009b31m\\u202etxt\\u007f\\udb40\\udc01gr\u{fc}n \\\\ \\\"\""
+        );
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), said);
+    }
 
     #[test]
     fn names_cannot_command_a_terminal() {

@@ -90,6 +90,10 @@ pub const HOLES_MAX: usize = 16_384;
 /// Holes of entries that are not settled at which a receiver reads no further ENTRY: each is
 /// memory until then. A sender keeps to a quarter of it before it announces another file.
 pub const UNSETTLED_HOLES_MAX: usize = 2 * HOLES_MAX;
+/// Bytes of the paths and targets of entries that are not settled at which a receiver reads no
+/// further ENTRY: each is kept until then, several times over. Paths of 128 bytes do not come to
+/// it before [`UNSETTLED_MAX`] does. A sender keeps to half of it.
+pub const UNSETTLED_NAME_BYTES_MAX: usize = 1 << 20;
 /// Digest records that wait for the bytes of their blocks, at which a receiver reads no further:
 /// those blocks are sent without it.
 pub const WAITING_DIGESTS_MAX: usize = 65_536;

@@ -1,6 +1,6 @@
 //! Floods, packets that make no sense, and numbers at the edges of their ranges.
 
-use ufx::wire::{Probe, Space, limits};
+use ufx::wire::{CloseCode, Frame, Probe, Space, limits};
 
 use crate::bystander::{Bystander, Misdeed, Then, content_of};
 use crate::forge;
@@ -139,9 +139,9 @@ const PACKETS: &[Misdeed] = &[
             let answers = limits::OFFSET_MAX;
             let (srtt_us, window_packets) = (u32::MAX, u32::MAX);
             let probe = Probe { srtt_us, window_packets, answers, datagram_bytes: 0 };
-            peer.send(&ufx::wire::Frame::Probe(probe));
+            peer.send(&Frame::Probe(probe));
             let probe = Probe { srtt_us: 1, window_packets: 0, answers, datagram_bytes: 0 };
-            peer.send(&ufx::wire::Frame::Probe(probe));
+            peer.send(&Frame::Probe(probe));
         },
     ),
 ];
@@ -187,7 +187,167 @@ const FLOODS: &[Misdeed] = &[
         then: Then::Told,
         leaves: &[],
     },
+    ignored(
+        "a manifest in ten thousand pieces, and the first one missing",
+        "| pieces of a record space held behind a gap | 4,096;",
+        |peer| {
+            peer.connect();
+            for piece in 0..10_000 {
+                peer.send_data(Space::Manifest, 100 + 50 * piece, &[1; 49]);
+            }
+            peer.sync();
+        },
+    ),
+    ignored(
+        "a manifest far beyond its credit",
+        "max_manifest and max_digests bound what is not consumed yet (1 MiB).",
+        |peer| {
+            peer.connect();
+            let sent: Vec<u64> = (0..1_000)
+                .map(|piece| {
+                    peer.send_data(Space::Manifest, (1 << 20) + 1_452 * piece, &[1; 1_452])
+                })
+                .collect();
+            peer.expect_dropped(&sent);
+        },
+    ),
+    ignored("50,000 wishes for an ACK", "the receiver MUST answer with an ACK at once", |peer| {
+        peer.connect();
+        for _ in 0..500 {
+            (0..100).for_each(|_| peer.probe());
+            peer.sync();
+        }
+    }),
 ];
+
+const CROWD: &[Misdeed] = &[Misdeed {
+    name: "as many transfers as there can be, and one more",
+    rule: "| transfers at one receiver | 256 by default; beyond that CLOSE `busy` |",
+    does: |peer| {
+        let port = peer.socket.peer_addr().unwrap().port();
+        let mut others = Vec::new();
+        while let Some(mut other) = unless_busy(HostileSender::new(port, 0xcc)) {
+            other.connect();
+            others.push(other);
+        }
+        // The honest one may be there, too.
+        assert!((255..=256).contains(&others.len()), "{} transfers", others.len());
+        for other in &mut others {
+            other.close(CloseCode::Cancelled);
+            other.close(CloseCode::Cancelled);
+        }
+        peer.opened += others.len();
+    },
+    then: Then::Told,
+    leaves: &[],
+}];
+
+/// A stranger that may begin a transfer; none if the receiver has too many.
+fn unless_busy(stranger: HostileSender) -> Option<HostileSender> {
+    for _ in 0..100 {
+        stranger.send_datagram(&stranger.hello());
+        let Some(answer) = stranger.receive() else { continue };
+        match stranger.open_first(&answer) {
+            Some(Frame::Welcome(_)) => return Some(stranger),
+            Some(Frame::Close(close)) => {
+                assert_eq!(close.code, CloseCode::Busy);
+                return None;
+            }
+            other => panic!("HELLO was answered with {other:?}"),
+        }
+    }
+    panic!("nobody answers HELLO");
+}
+
+/// What a receiver has to keep for a while.
+const HOARDS: &[Misdeed] = &[
+    Misdeed {
+        name: "every second byte of a file",
+        rule: "| separate stored ranges of a space | 65,536;",
+        does: |peer| {
+            peer.connect();
+            peer.announce_file(b"never", 1 << 20);
+            for window in 0..140 {
+                // Buffers in front of the disk are no matter of ranges: it may catch up.
+                let stored = (500 * (window + 1)).min(limits::STORED_RANGES_MAX as u64 - 1_000);
+                while peer.written < stored {
+                    for at in 0..500 {
+                        peer.send_data(Space::Body, 1_000 * window + 2 * at, &[1]);
+                    }
+                    peer.sync();
+                }
+            }
+        },
+        then: Then::Told,
+        leaves: &[],
+    },
+    Misdeed {
+        name: "answers that are never acknowledged",
+        rule: "At most 256 KiB are outstanding.",
+        does: |peer| {
+            peer.connect();
+            peer.ignores_answers = true;
+            let link = forge::link(&[b'x'; 200], b"/");
+            (0..60).for_each(|_| peer.offer(Space::Manifest, &link.repeat(100)));
+            assert!(peer.outcomes.len() < 6_000, "answers pile up");
+        },
+        then: Then::Told,
+        leaves: &[],
+    },
+    Misdeed {
+        name: "names as long as can be, of files that never come",
+        rule: "a receiver reads no ENTRY at 8,192",
+        does: |peer| {
+            peer.connect();
+            peer.manifest(&[forge::directory(b"d")]);
+            for hundred in 0..90 {
+                let names = hundred * 100..hundred * 100 + 100;
+                let files: Vec<Vec<u8>> =
+                    names.map(|name| forge::file(&long_name(name), 1)).collect();
+                peer.offer(Space::Manifest, &files.concat());
+            }
+        },
+        then: Then::Told,
+        leaves: &["d"],
+    },
+    Misdeed {
+        name: "digests of blocks that never come",
+        rule: "| digests whose blocks are not complete | a receiver reads no further at 65,536 |",
+        does: |peer| {
+            peer.connect();
+            peer.manifest(&[forge::file(b"huge", 66_000 << 20)]);
+            let digests: Vec<Vec<u8>> =
+                (0..66_000).map(|block| forge::digest(0, block, 0, &[7; 16])).collect();
+            for thousand in digests.chunks(1_000) {
+                peer.offer(Space::Digests, &thousand.concat());
+            }
+        },
+        then: Then::Told,
+        leaves: &[],
+    },
+    Misdeed {
+        name: "holes in many files that never come",
+        rule: "a receiver reads no ENTRY at 32,768",
+        does: |peer| {
+            peer.connect();
+            for file in 0..4 {
+                let mut records = vec![forge::file(format!("{file}").as_bytes(), 1 << 20)];
+                records.extend((0..16_000).map(|hole| forge::hole(2 * hole, 1)));
+                peer.offer(Space::Manifest, &records.concat());
+            }
+        },
+        then: Then::Told,
+        leaves: &[],
+    },
+];
+
+/// A path of nearly 4,096 bytes.
+fn long_name(number: u32) -> Vec<u8> {
+    let component = format!("{number:0254}/");
+    let mut path = component.repeat(16).into_bytes();
+    path.pop();
+    path
+}
 
 #[test]
 fn packets_that_make_no_sense_change_nothing() {
@@ -197,4 +357,15 @@ fn packets_that_make_no_sense_change_nothing() {
 #[test]
 fn floods_are_bounded() {
     Bystander::new(&[]).suffers_all(FLOODS);
+}
+
+#[test]
+fn what_is_kept_for_a_peer_is_bounded() {
+    Bystander::new(&[]).suffers_all(HOARDS);
+}
+
+#[test]
+fn a_crowd_of_transfers_is_bounded() {
+    // Each has proven its address and costs a socket, a thread and its buffers.
+    Bystander::new(&[]).growing(256 * (256 << 10)).suffers_all(CROWD);
 }

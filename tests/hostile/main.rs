@@ -22,6 +22,11 @@ mod contents;
 // Misdeeds of senders: floods, and packets that make no sense.
 mod floods;
 
+// A hostile receiver, told what to do step by step.
+mod receiver;
+// Misdeeds of receivers: ACKs, credit, answers.
+mod liars;
+
 // The same support as the honest tests of the binary.
 #[path = "../cli/support/mod.rs"]
 #[expect(dead_code, reason = "shared with the honest tests, which use more of it")]

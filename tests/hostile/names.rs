@@ -194,7 +194,7 @@ const TREES: &[Misdeed] = &[
         rule: "type: 1 file, 2 directory, 3 symbolic link, 4 hard link",
         does: |peer| {
             peer.connect();
-            let entry = Named { kind: 5, mode: 0o644, size: 0, path: b"device", target: b"" };
+            let entry = Named { kind: 6, mode: 0o644, size: 0, path: b"device", target: b"" };
             peer.manifest(&[entry.record()]);
         },
         then: Then::Closed(CloseCode::Protocol),

@@ -36,6 +36,8 @@ pub struct HostileSender {
     pub closed: Option<CloseCode>,
     /// The largest values of the last ACK: packet number, manifest, digests.
     pub credit: [u64; 3],
+    /// Body bytes that are in files, by the last ACK.
+    pub written: u64,
     /// Packets that an ACK has reported.
     pub held: BTreeSet<u64>,
     /// What became of each entry, in words.
@@ -46,6 +48,8 @@ pub struct HostileSender {
     pub ended: Option<[u32; 3]>,
     /// It says nothing of its own while it waits.
     pub is_mute: bool,
+    /// It never says which answers have come.
+    pub ignores_answers: bool,
     /// Every WELCOME that came since START.
     pub welcomes: usize,
     /// Whether it keeps what it sends.
@@ -87,11 +91,13 @@ impl HostileSender {
             opened: 0,
             closed: None,
             credit: [0; 3],
+            written: 0,
             held: BTreeSet::new(),
             outcomes: BTreeMap::new(),
             again: Vec::new(),
             ended: None,
             is_mute: false,
+            ignores_answers: false,
             welcomes: 0,
             records: false,
             sent: RefCell::default(),
@@ -202,7 +208,7 @@ impl HostileSender {
 
     /// Asks for an ACK, and says which answers have come.
     pub fn probe(&mut self) {
-        let answers = self.answers.len() as u64;
+        let answers = if self.ignores_answers { 0 } else { self.answers.len() as u64 };
         self.send(&Frame::Probe(Probe {
             srtt_us: 100,
             window_packets: 64,
@@ -235,6 +241,7 @@ impl HostileSender {
                 let bits = (0..ack.bitmap.words() as u64 * 64)
                     .filter(|bit| ack.bitmap.bits(*bit as usize, 1) == 1);
                 self.held.extend(bits.map(|bit| ack.base.0 + bit));
+                self.written = ack.written;
                 let told = [ack.max_number.0, ack.max_manifest, ack.max_digests];
                 for (known, told) in self.credit.iter_mut().zip(told) {
                     *known = told.max(*known);
@@ -352,6 +359,22 @@ impl HostileSender {
                 let mut numbers = sent.iter();
                 left.retain(|_| numbers.next().is_some_and(|number| !held.contains(number)));
             }
+        }
+    }
+
+    /// Appends records to a space and sends them once, whether they are taken or not.
+    #[track_caller]
+    pub fn offer(&mut self, space: Space, records: &[u8]) {
+        let stream = &mut self.streams[usize::from(space == Space::Digests)];
+        let offset = stream.len() as u64;
+        stream.extend(records);
+        let mut at = offset;
+        for window in records.chunks(WINDOW * forge::PAYLOAD_BYTES) {
+            for chunk in window.chunks(forge::PAYLOAD_BYTES) {
+                self.send_data(space, at, chunk);
+                at += chunk.len() as u64;
+            }
+            self.sync();
         }
     }
 

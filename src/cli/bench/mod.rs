@@ -2,7 +2,7 @@
 
 pub mod args;
 mod host;
-mod options;
+pub mod options;
 mod scratch;
 
 use std::fs::{self, File};

@@ -456,10 +456,11 @@ impl Receiver {
     }
 
     /// Whether another entry may be read: of a sender that completes none, or that acknowledges no
-    /// answers, entries, holes or answers would pile up without bound.
+    /// answers, entries, their names and holes, or answers would pile up without bound.
     fn may_take_entry(&self) -> bool {
         self.body.unsettled() < limits::UNSETTLED_MAX
             && self.body.unsettled_holes() < limits::UNSETTLED_HOLES_MAX
+            && self.body.unsettled_name_bytes() < limits::UNSETTLED_NAME_BYTES_MAX
             && self.answers.held_bytes() <= limits::ANSWERS_OUTSTANDING_MAX
     }
 

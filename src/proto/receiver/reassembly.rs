@@ -59,6 +59,8 @@ struct Slot {
     holes: RangeSet,
     /// Ranges that an interrupted transfer has left.
     kept: RangeSet,
+    /// Bytes of its path and its target.
+    name_bytes: usize,
 }
 
 /// All entries that are not settled, and the stored ranges of the body.
@@ -70,6 +72,8 @@ pub struct Reassembly {
     waiting_digests: usize,
     /// Holes in all slots.
     holes: usize,
+    /// Bytes of the names in all slots.
+    name_bytes: usize,
     /// Data of the blocks that interrupted transfers have left, of settled entries, too.
     kept_bytes: u64,
 }
@@ -99,6 +103,11 @@ impl Reassembly {
     /// Holes of entries whose outcome is open.
     pub fn unsettled_holes(&self) -> usize {
         self.holes
+    }
+
+    /// Bytes of paths and targets of entries whose outcome is open.
+    pub fn unsettled_name_bytes(&self) -> usize {
+        self.name_bytes
     }
 
     /// Digest records that wait for the bytes of their blocks.
@@ -168,6 +177,14 @@ impl Reassembly {
         if let Some(slot) = self.slots.get_mut(entry).filter(|slot| slot.is_pipe) {
             slot.is_pipe = false;
             self.check_complete(entry, steps);
+        }
+    }
+
+    /// The last entry's path and target have so many bytes.
+    pub fn count_name(&mut self, bytes: usize) {
+        if let Some(slot) = self.slots.get_mut(self.entries().wrapping_sub(1)) {
+            slot.name_bytes += bytes;
+            self.name_bytes += bytes;
         }
     }
 
@@ -383,6 +400,7 @@ impl Reassembly {
         let Some(slot) = self.slots.remove(entry) else { return false };
         self.waiting_digests -= slot.digests.len();
         self.holes -= slot.holes.range_count();
+        self.name_bytes -= slot.name_bytes;
         true
     }
 }

@@ -132,6 +132,7 @@ impl Receiver {
         if !self.body.push_entry(entry.body_bytes()) {
             return Err("the body is too long");
         }
+        self.body.count_name(entry.path.len() + entry.target.len());
         self.following.hole = entry.kind == EntryKind::File;
         if entry.kind == EntryKind::Pipe {
             self.following.has_pipe = true;
@@ -382,6 +383,27 @@ mod tests {
         assert_eq!(receiver.poll_event(), None, "the entry behind it waits");
         receiver.entry_failed(3, code, "");
         assert!(matches!(receiver.poll_event(), Some(ReceiverEvent::Entry(_))));
+    }
+
+    //= proto.md#limits
+    //= type=test
+    //# a sender adds no entry at 512 KiB; a receiver reads no ENTRY at 1 MiB
+    #[test]
+    fn no_entry_is_read_while_the_names_of_those_before_are_too_long() {
+        let mut receiver = receiver(false);
+        let path = ["d"; 250].join("/");
+        let ManifestRecord::Entry(file) = FILE else { unreachable!() };
+        let mut record = Vec::new();
+        ManifestRecord::Entry(Entry { path: path.as_bytes(), ..file }).encode(&mut record);
+        let mut number = 0;
+        while receiver.progress().entries == number {
+            number += 1;
+            handle_records(&mut receiver, u64::from(number), Space::Manifest, &record);
+        }
+        let most = limits::UNSETTLED_NAME_BYTES_MAX.div_ceil(path.len());
+        assert_eq!(receiver.progress().entries as usize, most);
+        receiver.entry_present(0);
+        assert_eq!(receiver.progress().entries as usize, most + 1);
     }
 
     //= proto.md#limits

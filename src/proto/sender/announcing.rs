@@ -14,6 +14,9 @@ const UNSETTLED_MAX: usize = limits::UNSETTLED_MAX as usize / 2;
 /// Holes of entries that are not settled at most before another file is announced.
 const UNSETTLED_HOLES_MAX: usize = limits::UNSETTLED_HOLES_MAX / 4;
 
+/// Bytes of paths and targets of entries that are not settled at most before another is announced.
+const UNSETTLED_NAME_BYTES_MAX: usize = limits::UNSETTLED_NAME_BYTES_MAX / 2;
+
 impl Sender {
     /// Whether the manifest takes another entry now. Otherwise ask again after the next batch.
     pub fn wants_entries(&self) -> bool {
@@ -22,13 +25,16 @@ impl Sender {
             && self.digests.held_bytes() < STREAM_HELD_BYTES
             && self.body.unsettled() < UNSETTLED_MAX
             && self.body.unsettled_holes() < UNSETTLED_HOLES_MAX
+            && self.body.unsettled_name_bytes() < UNSETTLED_NAME_BYTES_MAX
             && !self.is_over()
     }
 
     /// Announces an entry; returns its number.
     pub fn push_entry(&mut self, entry: &Entry<'_>) -> u32 {
         self.push_manifest(&ManifestRecord::Entry(*entry));
-        self.body.push_entry(entry.body_bytes(), !self.config.dry_run)
+        let number = self.body.push_entry(entry.body_bytes(), !self.config.dry_run);
+        self.body.count_name(entry.path.len() + entry.target.len());
+        number
     }
 
     /// A range of the last entry's file has no data.

@@ -14,6 +14,8 @@ struct Span {
     closed: bool,
     /// Ranges of its file without data.
     holes: u32,
+    /// Bytes of its path and its target.
+    name_bytes: usize,
 }
 
 /// The body as the sender sees it: entries end to end, and what of them is still to be sent.
@@ -22,6 +24,8 @@ pub struct BodyQueue {
     spans: EntryWindow<Span>,
     /// Holes of all entries in `spans`.
     holes: usize,
+    /// Bytes of the names of all entries in `spans`.
+    name_bytes: usize,
     unsent: RangeSet,
     lost: RangeSet,
     /// What the tail lost and was sent again: it is sent once more.
@@ -53,6 +57,11 @@ impl BodyQueue {
         self.holes
     }
 
+    /// Bytes of paths and targets of the entries the receiver has not settled.
+    pub fn unsettled_name_bytes(&self) -> usize {
+        self.name_bytes
+    }
+
     /// Length of the body so far.
     pub fn end(&self) -> u64 {
         self.spans.body_end()
@@ -66,7 +75,7 @@ impl BodyQueue {
     /// Appends an entry; `wanted` is false in a dry run. Returns its number.
     pub fn push_entry(&mut self, bytes: u64, wanted: bool) -> u32 {
         let start = self.end();
-        let entry = self.spans.push(bytes, Span { closed: !wanted, holes: 0 });
+        let entry = self.spans.push(bytes, Span { closed: !wanted, holes: 0, name_bytes: 0 });
         if wanted {
             self.unsent.insert(start..self.end());
         }
@@ -88,6 +97,14 @@ impl BodyQueue {
         let sets = [&self.unsent, &self.lost, &self.repeats];
         let first = sets.into_iter().filter_map(RangeSet::first).map(|range| range.start).min();
         first.unwrap_or(self.end())
+    }
+
+    /// The last entry's path and target have so many bytes.
+    pub fn count_name(&mut self, bytes: usize) {
+        if let Some(span) = self.spans.get_mut(self.entries().wrapping_sub(1)) {
+            span.name_bytes += bytes;
+            self.name_bytes += bytes;
+        }
     }
 
     /// A range of the last entry's file has no data and is never sent.
@@ -129,6 +146,7 @@ impl BodyQueue {
         self.close(entry);
         if let Some(span) = self.spans.remove(entry) {
             self.holes -= span.holes as usize;
+            self.name_bytes -= span.name_bytes;
         }
         self.epochs.extract_if((entry, 0)..=(entry, u32::MAX), |_, _| true).for_each(drop);
         self.resent.extract_if(body, |_, _| true).for_each(drop);
