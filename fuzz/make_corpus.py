@@ -9,6 +9,22 @@ TOP = pathlib.Path(__file__).resolve().parent
 VECTORS = TOP.parent / "tests" / "vectors"
 
 
+COMMAND_LINES = [
+    "send photos nas",
+    "send --rate 950Mbit/s --mtu 9000 --wait 1.5s --timeout 2m a b [fe80::1%lo]",
+    "send --exclude *.tmp --exclude {a,b}/[!c]?/ --cc fixed --rate 25MB/s . 10.0.0.1",
+    "send --files-from - -0 -n -q nas.local",
+    "send --port 65535 --digest blake3 --links all -v --json ./-x 2001:db8::1",
+    "recv --dir incoming --bind [::1] --port 0 --once --fsync",
+    "recv --allow 203.0.113.0/24 --allow any --buffer 64KiB --existing rename",
+    "bench --rate 100M,1G --rtt 0.2ms,10ms --loss 0,0.5 --size 200MB --queue 64KiB",
+    "bench --against ufx,bbr,nc=nc --runs 3 --seed 7 --burst 8 --jitter 1ms",
+    "bench nas --port 9000 --size 1GB",
+    "--version",
+    "get x",
+]
+
+
 def read(path):
     """The comments `# key: value` of a vector, and its bytes."""
     meta, digits = {}, ""
@@ -64,6 +80,16 @@ def main():
     ]
     for index, (name, target) in enumerate(names):
         write("names", str(index), len(name).to_bytes(2, "big") + name + target)
+        write("escaper", str(index), name)
+    write("escaper", "bidi", "exe\u202etxt \u200f\u2028\ufeff\x9b31m".encode())
+    write("escaper", "poses", rb"poses\x1b\u{202e}\\")
+    for index, line in enumerate(COMMAND_LINES):
+        write("command_line", str(index), "\n".join(line.split()).encode())
+    # A session, blocks, a mark, a session of another boot, a damage, a torn end.
+    write("journal", "plain", bytes([0, 0, 3, 1, 5, 0, 3, 2, 6, 0]))
+    write("journal", "marked", bytes([1, 0, 9, 0, 3, 1, 5, 0, 3, 2, 6, 0, 2, 1, 0, 0, 0]))
+    write("journal", "damaged", bytes([0, 0, 3, 1, 5, 0, 3, 2, 6, 0xFF, 3, 3, 7, 0]))
+    write("journal", "torn", bytes([0, 0, 3, 1, 5, 0, 3, 2, 6, 0xFF]))
     # The machines take any byte as a step: a few long walks are enough to begin with.
     for target in ["receiver", "sender"]:
         for seed in range(8):

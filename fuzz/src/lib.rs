@@ -8,8 +8,11 @@
 
 pub mod admission;
 pub mod answers;
+pub mod command_line;
+pub mod escaper;
 pub mod forge;
 pub mod input;
+pub mod journal;
 pub mod names;
 pub mod packets;
 pub mod receiver;
@@ -25,10 +28,13 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "packets", run: packets::run },
     Target { name: "records", run: records::run },
     Target { name: "names", run: names::run },
+    Target { name: "escaper", run: escaper::run },
+    Target { name: "command_line", run: command_line::run },
+    Target { name: "journal", run: journal::run },
     Target { name: "admission", run: admission::run },
     Target { name: "receiver", run: receiver::run },
     Target { name: "sender", run: sender::run },

@@ -6,6 +6,7 @@ use ufx::io::name::{NameError, RelativePath, link_stays_inside};
 use ufx::io::report::PathText;
 use ufx::wire::check_path;
 
+use crate::escaper::assert_harmless;
 use crate::input::Input;
 
 /// Runs one input.
@@ -46,14 +47,6 @@ pub fn run(bytes: &[u8]) -> u64 {
             u64::from(crc32fast::hash(error.to_string().as_bytes())) << 8
         }
     }
-}
-
-/// Nothing that moves a cursor, changes a colour or turns text around.
-fn assert_harmless(shown: &str) {
-    let harmful = shown.chars().find(|letter| {
-        letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    });
-    assert_eq!(harmful, None, "in {shown:?}");
 }
 
 /// Follows the target as a kernel would, from the link's directory: it must stay below the first
