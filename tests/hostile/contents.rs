@@ -10,7 +10,7 @@ const FORM_RULE: &str = "A record that breaks a rule of this document, or is lon
     than its fields (text aside), ends the transfer with CLOSE `protocol`, at either end.";
 const HOLE_RULE: &str = "**HOLE** follows the ENTRY of its file, or another HOLE of it, directly.";
 const RANGES_RULE: &str = "Ranges of one file come in ascending order and do not touch";
-const END_RULE: &str = "**END** comes once; no ENTRY and no HOLE follows, VOID may.";
+const END_RULE: &str = "**END** comes once; no ENTRY, HOLE or MORE follows, VOID may.";
 const DIGEST_RULE: &str =
     "A record of an unknown block, or after END of an unknown entry, breaks a rule.";
 const HELD_RULE: &str = "It MUST NOT hold a packet that ends beyond its credit or beyond the \
