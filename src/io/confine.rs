@@ -202,6 +202,18 @@ impl Root {
             .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (device, inode))
     }
 
+    /// Makes all of its file system survive a power cut.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn sync_file_system(&self) -> Result<(), FileError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.directory, c".", flags, Mode::empty());
+        opened
+            .and_then(rustix::fs::syncfs)
+            .map_err(|errno| io_error("sync the file system of", self.shown_bytes(b"."), errno))
+    }
+
     /// The directory as the user wrote it.
     pub fn path(&self) -> &Path {
         &self.path

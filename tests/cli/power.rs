@@ -194,3 +194,17 @@ fn after_a_power_cut_everything_that_was_committed_is_there_and_a_rerun_complete
     println!("{rounds} power cuts, {kept} trees safe, {found} files, {partial} trees cut");
     assert!(kept > 0 && found > rounds && partial > 0, "{kept} {found} {partial}");
 }
+
+#[test]
+fn what_was_there_already_survives_a_power_cut_as_well() {
+    if !is_root_with(&[&DISK_TOOLS[..], &["mkfs.xfs", "cp"]].concat()) {
+        return;
+    }
+    let stand = Stand::new();
+    let tree = stand.make_tree("tree", 30, 1);
+    transfer(&[&tree], &stand.dir(), &[], &[]);
+    let reports = transfer(&[&tree], &stand.dir(), &[], &["--fsync"]);
+    assert_eq!(reports.receiver["files"], 0, "all was there already");
+    let image = stand.cut_power();
+    assert_same_trees(&tree, &image.dir().join("tree"));
+}

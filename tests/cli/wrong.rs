@@ -323,7 +323,8 @@ const NAMES: &[Row] = &[
     (
         &["recv", "-o", "-", "--dir", "to"],
         2,
-        "ufx: the argument '--output <->' cannot be used with '--dir <DIR>' (see \"ufx recv --help\")",
+        "ufx: the argument '--output <->' cannot be used with '--dir <DIR>' \
+         (see \"ufx recv --help\")",
     ),
     (
         &["send", "-q", "--port", "PORT", "b/a.txt", "127.0.0.1"],

@@ -34,6 +34,8 @@ pub struct Sink {
     options: SinkOptions,
     files: BTreeMap<u32, Incoming>,
     directories: Directories,
+    /// Whether anything was there already.
+    has_found: bool,
     scratch: Vec<u8>,
 }
 
@@ -44,6 +46,7 @@ impl Sink {
             options,
             files: BTreeMap::new(),
             directories: Directories::default(),
+            has_found: false,
             scratch: Vec::new(),
         }
     }
@@ -75,17 +78,28 @@ impl Sink {
                     self.abandon(*entry, *reason, done);
                     done.push(Done::Failed(*entry, *code, abandon_text(*code, *reason).into()));
                 }
-                Action::Finish => {
-                    // What cannot be set on a directory fails no file: the files are committed.
-                    let directories = std::mem::take(&mut self.directories);
-                    let fsync = self.options.fsync && !self.options.dry_run;
-                    for (path, error) in directories.finish(&self.options.root, fsync) {
-                        done.push(Done::Note(path, text(&error)));
-                    }
-                    done.push(Done::Finished);
-                }
+                Action::Finish => self.finish(done),
             }
         }
+        self.has_found |= has_found(done);
+    }
+
+    /// All entries are settled.
+    fn finish(&mut self, done: &mut Vec<Done>) {
+        let root = &self.options.root;
+        let fsync = self.options.fsync && !self.options.dry_run;
+        // What cannot be set on a directory fails no file: the files are committed.
+        for (path, error) in std::mem::take(&mut self.directories).finish(root, fsync) {
+            done.push(Done::Note(path, text(&error)));
+        }
+        // Whoever made what was there already may have synced nothing of it.
+        if fsync
+            && (self.has_found || has_found(done))
+            && let Err(error) = root.sync_file_system()
+        {
+            done.push(Done::Note(b".".to_vec(), text(&error)));
+        }
+        done.push(Done::Finished);
     }
 
     // ---- entries ----
@@ -457,6 +471,10 @@ impl Sink {
         done.push(outcome);
         self.settle_names(&incoming, done);
     }
+}
+
+fn has_found(done: &[Done]) -> bool {
+    done.iter().any(|one| matches!(one, Done::Present(_)))
 }
 
 fn settled(entry: u32, made: Made) -> Done {
