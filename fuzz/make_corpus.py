@@ -89,6 +89,7 @@ def main():
     write("journal", "plain", bytes([0, 0, 3, 1, 5, 0, 3, 2, 6, 0]))
     write("journal", "marked", bytes([1, 0, 9, 0, 3, 1, 5, 0, 3, 2, 6, 0, 2, 1, 0, 0, 0]))
     write("journal", "damaged", bytes([0, 0, 3, 1, 5, 0, 3, 2, 6, 0xFF, 3, 3, 7, 0]))
+    write("journal", "foreign", bytes([1, 0, 1, 0, 4, 5, 9, 0, 0, 0, 3, 1, 5, 0]))
     write("journal", "torn", bytes([0, 0, 3, 1, 5, 0, 3, 2, 6, 0xFF]))
     # The machines take any byte as a step: a few long walks are enough to begin with.
     for target in ["receiver", "sender"]:

@@ -103,7 +103,8 @@ pub fn run(bytes: &[u8]) -> u64 {
     assert_eq!(again.blocks.iter().collect::<Vec<_>>(), kept.blocks.iter().collect::<Vec<_>>());
     assert_eq!(again.digests, kept.digests);
     assert_eq!(cut_again, cut, "reading changes nothing more");
-    8 | (blocks.len() as u64).min(63) << 4 | (content.len() - cut.len()).min(255) as u64 >> 3 << 10
+    8 | (blocks.len() as u64).min(63) << 4
+        | (content.len().abs_diff(cut.len()).min(255) as u64) >> 3 << 10
 }
 
 /// A journal, good or bad, and the blocks that its good records name.

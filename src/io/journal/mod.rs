@@ -576,6 +576,19 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_this_session_behind_others_that_nothing_vouches_for_are_odd() {
+        let room = Room::new();
+        let other = Session { boot: [8; 16], ..BOOT };
+        let mut journal = Journal::with(&room.place, &subject(), INODE, other);
+        journal.record(27, &digest(27));
+        journal.session = BOOT;
+        journal.push_session();
+        journal.record(0, &digest(0));
+        assert!(journal.persist());
+        assert!(matches!(room.find(BOOT), Found::Nothing));
+    }
+
+    #[test]
     fn a_sync_behind_the_back_is_noted_once_it_is_done() {
         let room = Room::new();
         let mut journal = Journal::with(&room.place, &subject(), INODE, BOOT);

@@ -81,6 +81,10 @@ impl Scan {
                 }
             }
             SESSION => {
+                // Who writes in a new session first cuts off what nothing vouches for.
+                if !self.pending.is_empty() {
+                    return None;
+                }
                 let boot = *payload.first_chunk()?;
                 let mount = u64::from_be_bytes(*payload.get(16..)?.first_chunk()?);
                 self.session = Some(Session { boot, mount });
