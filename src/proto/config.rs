@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::wire::{DigestAlgorithm, limits};
 
+use super::sabotage::Sabotage;
 use super::sender::congestion::Algorithm;
 
 /// How a [`super::Sender`] behaves.
@@ -29,6 +30,8 @@ pub struct SenderConfig {
     pub timeout: Duration,
     /// First packet number. Default 0; tests start near the edges of 32 bits.
     pub first_number: u64,
+    /// A bug that a test breaks in. Default none, and none is known to a release.
+    pub sabotage: Sabotage,
 }
 
 impl Default for SenderConfig {
@@ -43,6 +46,7 @@ impl Default for SenderConfig {
             wait: Duration::from_secs(10),
             timeout: Duration::from_secs(20),
             first_number: 0,
+            sabotage: Sabotage::default(),
         }
     }
 }
@@ -64,6 +68,10 @@ pub struct ReceiverConfig {
     /// How long the end is repeated to a sender that does not confirm it. Default 20 s; a shell
     /// that goes on listening can afford more.
     pub linger: Duration,
+    /// First packet number. Default 0, as proto.md has it; tests start near the edges of 32 bits.
+    pub first_number: u64,
+    /// A bug that a test breaks in. Default none, and none is known to a release.
+    pub sabotage: Sabotage,
 }
 
 impl Default for ReceiverConfig {
@@ -74,6 +82,8 @@ impl Default for ReceiverConfig {
             timeout: Duration::from_secs(20),
             ordered_window_bytes: None,
             linger: Duration::from_secs(20),
+            first_number: 0,
+            sabotage: Sabotage::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ use rand::{Rng, SeedableRng};
 
 use super::config::ReceiverConfig;
 use super::receiver::first_credit;
+use super::sabotage::Bug;
 use super::time::Time;
 use crate::wire::{
     Close, CloseCode, Flags, Frame, Greeting, Mode, Opener, PacketNumber, Sealer, Welcome, limits,
@@ -122,6 +123,7 @@ impl Admission {
 
     /// Connection and seed for packets to us: 64 bits that only `peer` learns.
     fn cookie(&self, peer: &[u8], greeting: &Greeting, bucket: u64) -> (u32, u32) {
+        let peer = if self.config.sabotage.has(Bug::IgnoreAddress) { &[] } else { peer };
         let mut mac = blake3::Hasher::new_keyed(&self.key);
         mac.update(&(peer.len() as u64).to_be_bytes());
         mac.update(peer);

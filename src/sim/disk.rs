@@ -21,8 +21,13 @@ pub struct DiskConfig {
     pub capacity_bytes: Option<u64>,
     /// The disk is full from this write on (the first has index 0), whatever its capacity.
     pub full_from_write: Option<u64>,
+    /// With `full_from_write`: so many writes later there is room again. Default never.
+    pub full_writes: Option<u64>,
     /// Indices of writes that fail (EIO); others go on.
     pub failing_writes: BTreeSet<u64>,
+    /// Every write whose index is a multiple of this one takes only half its bytes; the caller
+    /// hands over the rest again. Default none.
+    pub short_every: Option<u64>,
 }
 
 /// How a write ends.
@@ -30,6 +35,8 @@ pub struct DiskConfig {
 pub enum DiskOutcome {
     /// All bytes are written.
     Written,
+    /// Half the bytes are written, rounded up.
+    Short,
     /// The disk is full: nothing of this write is kept (ENOSPC).
     Full,
     /// The disk failed: nothing of this write is kept (EIO).
@@ -67,15 +74,14 @@ impl Disk {
         let index = self.writes;
         self.writes += 1;
         let outcome = self.outcome(index, bytes);
-        let transfer = match (outcome, self.config.rate_bytes_per_second) {
-            (DiskOutcome::Written, Some(rate)) => transfer_time(bytes, rate.max(1)),
-            (DiskOutcome::Written, None) | (DiskOutcome::Full | DiskOutcome::Failed, _) => {
-                Duration::ZERO
-            }
+        let written = match outcome {
+            DiskOutcome::Written => bytes,
+            DiskOutcome::Short => bytes.div_ceil(2),
+            DiskOutcome::Full | DiskOutcome::Failed => 0,
         };
-        if outcome == DiskOutcome::Written {
-            self.written_bytes = self.written_bytes.saturating_add(bytes);
-        }
+        let rate = self.config.rate_bytes_per_second;
+        let transfer = rate.map_or(Duration::ZERO, |rate| transfer_time(written, rate.max(1)));
+        self.written_bytes = self.written_bytes.saturating_add(written);
         let start = self.busy_until.max(now);
         self.busy_until = self.work(start, self.config.write_latency + transfer);
         DiskCompletion { at: self.busy_until, outcome }
@@ -94,12 +100,18 @@ impl Disk {
     fn outcome(&self, index: u64, bytes: u64) -> DiskOutcome {
         let config = &self.config;
         let total = self.written_bytes.saturating_add(bytes);
-        if config.full_from_write.is_some_and(|from| index >= from)
+        let is_full = |from: u64| {
+            let until = config.full_writes.map_or(u64::MAX, |writes| from.saturating_add(writes));
+            (from..until).contains(&index)
+        };
+        if config.full_from_write.is_some_and(is_full)
             || config.capacity_bytes.is_some_and(|capacity| total > capacity)
         {
             DiskOutcome::Full
         } else if config.failing_writes.contains(&index) {
             DiskOutcome::Failed
+        } else if bytes > 1 && config.short_every.is_some_and(|every| index % every.max(1) == 0) {
+            DiskOutcome::Short
         } else {
             DiskOutcome::Written
         }
@@ -198,6 +210,21 @@ mod tests {
             ..DiskConfig::default()
         };
         assert_eq!(outcomes(config, &[1; 5]), [Written, Failed, Written, Full, Full]);
+    }
+
+    #[test]
+    fn a_short_write_takes_half_and_room_comes_back() {
+        use DiskOutcome::{Full, Short, Written};
+        let config = DiskConfig {
+            short_every: Some(2),
+            full_from_write: Some(3),
+            full_writes: Some(1),
+            ..DiskConfig::default()
+        };
+        assert_eq!(outcomes(config.clone(), &[9; 5]), [Short, Written, Short, Full, Short]);
+        let mut disk = Disk::new(config);
+        disk.submit(Time::ZERO, 9);
+        assert_eq!(disk.written_bytes(), 5);
     }
 
     #[test]

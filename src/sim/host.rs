@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::impairment::TimeWindow;
+use super::impairment::{TimeWindow, is_hit, mix};
 use crate::proto::Time;
 
 /// How a machine's process is scheduled.
@@ -17,7 +17,47 @@ pub struct HostConfig {
     pub stalls: Vec<TimeWindow>,
     /// From then on the process is gone.
     pub killed_at: Option<Time>,
+    /// Timers that come late. Default none.
+    pub late_timers: Option<LateTimers>,
+    /// System calls that send and fail. Default none.
+    pub send_errors: Option<SendErrors>,
 }
+
+/// Timers that come late, as on a machine that swaps or sleeps; what arrives wakes the process
+/// all the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LateTimers {
+    /// How likely a timer is late.
+    pub probability: f64,
+    /// By how much at most; every lateness is equally likely.
+    pub most: Duration,
+    /// From then on none is.
+    pub until: Time,
+}
+
+/// Datagrams that the sender's own kernel does not take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SendErrors {
+    /// How likely one is refused.
+    pub probability: f64,
+    /// How many of these there was only no room for (ENOBUFS): they leave so much later, and all
+    /// behind them. The others are lost (EPERM, ENETUNREACH and the like).
+    pub no_room: f64,
+    /// From then on none is.
+    pub until: Time,
+}
+
+/// What became of a datagram at its own host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// It leaves then.
+    At(Time),
+    /// It never leaves.
+    Lost,
+}
+
+/// How long a sender waits for room in its kernel.
+const ROOM_WAIT: Duration = Duration::from_millis(1);
 
 impl Default for HostConfig {
     fn default() -> HostConfig {
@@ -26,6 +66,8 @@ impl Default for HostConfig {
             packet_cost: Duration::from_nanos(300),
             stalls: Vec::new(),
             killed_at: None,
+            late_timers: None,
+            send_errors: None,
         }
     }
 }
@@ -34,6 +76,29 @@ impl HostConfig {
     /// Whether the process is gone.
     pub fn is_dead(&self, now: Time) -> bool {
         self.killed_at.is_some_and(|at| now >= at)
+    }
+
+    /// How late the timer is that `draw` stands for.
+    pub fn lateness(&self, now: Time, draw: u64) -> Duration {
+        match self.late_timers {
+            Some(late) if now < late.until && is_hit(mix(draw), late.probability) => {
+                late.most.mul_f64((mix(!draw) >> 11) as f64 / (1_u64 << 53) as f64)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// What becomes of the datagram that `draw` stands for.
+    pub fn sending(&self, now: Time, draw: u64) -> Sending {
+        match self.send_errors {
+            Some(errors) if now < errors.until && is_hit(mix(draw), errors.probability) => {
+                match is_hit(mix(!draw), errors.no_room) {
+                    true => Sending::At(now + ROOM_WAIT),
+                    false => Sending::Lost,
+                }
+            }
+            _ => Sending::At(now),
+        }
     }
 
     /// When the process runs that is to run at `at`; never if it is gone by then.

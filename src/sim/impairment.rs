@@ -6,8 +6,10 @@
 //! Rates, queues, delays and everything that depends on time are left to `link.rs`.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Duration;
 
+use super::corruption::{Corruption, CorruptionKind};
 use crate::proto::Time;
 
 /// Which way a link carries packets; both ways of a path share a seed and differ in their draws.
@@ -56,6 +58,12 @@ pub struct Impairments {
     pub jitter: Option<Jitter>,
     /// While one of these holds, whatever leaves the queue is lost.
     pub blackouts: Vec<TimeWindow>,
+    /// Packets of which a copy was kept, and comes long after: into the next transfer, too.
+    pub replay: Option<Duplication>,
+    /// Only the packets of these indices are drawn for; none is all.
+    pub packets: Option<Range<u64>>,
+    /// Packets that are offered from then on meet no draw, and no black-out.
+    pub until: Option<Time>,
 }
 
 /// Loss in bursts: the Gilbert-Elliott model whose good state loses nothing and whose bad state
@@ -156,6 +164,8 @@ pub struct Fate {
     pub held_back: Option<Duration>,
     /// Extra delay from jitter.
     pub jitter: Duration,
+    /// Arrives once more, this long after the first.
+    pub replayed_after: Option<Duration>,
 }
 
 /// The fates of one direction's packets, in the order in which they are offered.
@@ -201,7 +211,11 @@ impl Fates {
         } else {
             None
         };
+        let is_spared = impairments.packets.as_ref().is_some_and(|all| !all.contains(&self.index));
         self.index += 1;
+        if is_spared {
+            return Fate::default();
+        }
         Fate {
             lost,
             corruption: impairments.corruption.as_ref().and_then(|config| config.draw(draws)),
@@ -214,6 +228,10 @@ impl Fates {
                 .filter(|config| draws.hit(Draw::Reordering, config.probability))
                 .map(|config| config.delay),
             jitter: impairments.jitter.map_or(Duration::ZERO, |config| config.shape.draw(draws)),
+            replayed_after: impairments
+                .replay
+                .filter(|config| draws.hit(Draw::Replay, config.probability))
+                .map(|config| config.delay),
         }
     }
 }
@@ -223,92 +241,6 @@ impl Iterator for Fates {
 
     fn next(&mut self) -> Option<Fate> {
         Some(self.next_fate())
-    }
-}
-
-/// How the bytes of a packet change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CorruptionKind {
-    /// One bit is flipped.
-    FlipBit,
-    /// The end is missing; possibly nothing is left.
-    Truncate,
-    /// Up to 64 bytes of noise follow the end.
-    Extend,
-    /// Two different 16-bit words change places: the Internet checksum of UDP and TCP, a sum of
-    /// such words, does not see it.
-    SwapWords,
-}
-
-impl CorruptionKind {
-    /// Every kind.
-    pub const ALL: [CorruptionKind; 4] = [
-        CorruptionKind::FlipBit,
-        CorruptionKind::Truncate,
-        CorruptionKind::Extend,
-        CorruptionKind::SwapWords,
-    ];
-}
-
-/// The most noise that `CorruptionKind::Extend` adds, in bytes.
-const EXTENSION_BYTES_MAX: u64 = 64;
-
-/// An instruction to change one packet. Whoever holds real bytes applies it; whoever simulates no
-/// payload treats the packet as one whose check fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Corruption {
-    /// What kind of change.
-    pub kind: CorruptionKind,
-    /// Where in the packet, and with what noise.
-    draw: u64,
-}
-
-impl Corruption {
-    /// Changes `bytes` as drawn. False if they could not be changed in this way: they were empty,
-    /// or had no two different words to swap.
-    pub fn apply(&self, bytes: &mut Vec<u8>) -> bool {
-        match self.kind {
-            CorruptionKind::FlipBit => self.flip_bit(bytes),
-            CorruptionKind::Truncate => {
-                let kept = below(self.draw, bytes.len() as u64);
-                let changed = !bytes.is_empty();
-                bytes.truncate(kept as usize);
-                changed
-            }
-            CorruptionKind::Extend => {
-                let count = 1 + below(self.draw, EXTENSION_BYTES_MAX);
-                // The low byte of a hash per appended byte is noise enough.
-                bytes.extend((0..count).map(|step| mix(self.draw ^ step) as u8));
-                true
-            }
-            CorruptionKind::SwapWords => self.swap_words(bytes),
-        }
-    }
-
-    fn flip_bit(&self, bytes: &mut [u8]) -> bool {
-        let bit = below(self.draw, bytes.len() as u64 * 8);
-        match bytes.get_mut(bit as usize / 8) {
-            Some(byte) => {
-                *byte ^= 1 << (bit % 8);
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn swap_words(&self, bytes: &mut [u8]) -> bool {
-        // A last odd byte is no word of its own and stays where it is.
-        let (words, _) = bytes.as_chunks_mut::<2>();
-        let first = below(self.draw, words.len() as u64) as usize;
-        let start = below(mix(self.draw), words.len() as u64) as usize;
-        let other = (start..words.len()).chain(0..start).find(|&i| words[i] != words[first]);
-        match other {
-            Some(other) => {
-                words.swap(first, other);
-                true
-            }
-            None => false,
-        }
     }
 }
 
@@ -391,6 +323,7 @@ enum Draw {
     Jitter = 8,
     JitterSecond = 9,
     JitterThird = 10,
+    Replay = 11,
 }
 
 /// The random numbers of one packet.
@@ -407,8 +340,7 @@ impl Draws {
 
     /// True with the given probability.
     fn hit(self, what: Draw, probability: f64) -> bool {
-        // 53 bits are what a double holds exactly; the quotient is below 1, so 1.0 always hits.
-        probability > 0.0 && ((self.number(what) >> 11) as f64) < probability * (1_u64 << 53) as f64
+        probability > 0.0 && is_hit(self.number(what), probability)
     }
 
     /// Normal with mean 0 and deviation 1, as the sum of twelve uniform numbers less 6: within
@@ -426,8 +358,14 @@ impl Draws {
     }
 }
 
+/// Whether `draw` hits with the given probability.
+pub fn is_hit(draw: u64, probability: f64) -> bool {
+    // 53 bits are what a double holds exactly; the quotient is below 1, so 1.0 always hits.
+    ((draw >> 11) as f64) < probability * (1_u64 << 53) as f64
+}
+
 /// `draw` scaled to `0..bound`; zero if the bound is zero.
-fn below(draw: u64, bound: u64) -> u64 {
+pub fn below(draw: u64, bound: u64) -> u64 {
     ((u128::from(draw) * u128::from(bound)) >> 64) as u64
 }
 

@@ -13,7 +13,8 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use super::impairment::{Corruption, Direction, Fate, Fates, Impairments, LossCause};
+use super::corruption::Corruption;
+use super::impairment::{Direction, Fate, Fates, Impairments, LossCause};
 use super::shaper::{Policer, Queue, QueueLimit, Schedule, TokenBucket, Wire};
 use crate::proto::Time;
 
@@ -80,8 +81,8 @@ pub struct Delivery<P> {
 
 /// What a link has done so far.
 ///
-/// `offered_packets + duplicated_packets` equals what was delivered, what was lost, and what is
-/// still under way.
+/// `offered_packets + duplicated_packets + replayed_packets` equals what was delivered, what was
+/// lost, and what is still under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkCounters {
     /// Packets offered.
@@ -98,6 +99,8 @@ pub struct LinkCounters {
     pub lost: LossCounters,
     /// Packets that got a copy.
     pub duplicated_packets: u64,
+    /// Packets that came once more, long after.
+    pub replayed_packets: u64,
     /// Packets that were held back.
     pub reordered_packets: u64,
     /// Packets that were damaged.
@@ -221,9 +224,15 @@ impl<P: Clone> Link<P> {
         self.counters.offered_packets += 1;
         self.counters.offered_bytes += bytes as u64;
         // Drawn for every packet, so that the n-th fate stays that of the n-th packet.
-        let fate = self.fates.next_fate();
+        let mut fate = self.fates.next_fate();
+        let is_over = self.fates.impairments().until.is_some_and(|until| self.now >= until);
+        if is_over {
+            fate = Fate::default();
+        }
         let outcome = self.send(bytes.saturating_add(self.overhead_bytes)).and_then(|left| {
-            if self.fates.impairments().blackouts.iter().any(|window| window.contains(left)) {
+            if !is_over
+                && self.fates.impairments().blackouts.iter().any(|window| window.contains(left))
+            {
                 return Err(LossCause::Blackout);
             }
             fate.lost.map_or(Ok(left), Err)
@@ -303,11 +312,10 @@ impl<P: Clone> Link<P> {
     fn deliver(&mut self, delivery: Delivery<P>, fate: &Fate) {
         self.counters.reordered_packets += u64::from(fate.held_back.is_some());
         self.counters.corrupted_packets += u64::from(fate.corruption.is_some());
-        let copy = fate.duplicate_after.map(|after| Delivery {
-            at: delivery.at + after,
-            is_duplicate: true,
-            ..delivery.clone()
-        });
+        let again =
+            |after| Delivery { at: delivery.at + after, is_duplicate: true, ..delivery.clone() };
+        let copy = fate.duplicate_after.map(again);
+        let replay = fate.replayed_after.map(again);
         if fate.held_back.is_some() {
             self.under_way.push_apart(delivery);
         } else {
@@ -316,6 +324,10 @@ impl<P: Clone> Link<P> {
         if let Some(copy) = copy {
             self.counters.duplicated_packets += 1;
             self.under_way.push_apart(copy);
+        }
+        if let Some(replay) = replay {
+            self.counters.replayed_packets += 1;
+            self.under_way.push_apart(replay);
         }
     }
 }
@@ -420,6 +432,7 @@ mod tests {
 
     use super::super::impairment::*;
     use super::*;
+    use crate::sim::CorruptionKind;
 
     const SEED: u64 = 0x5eed;
     const MICROSECOND: Duration = Duration::from_micros(1);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::connection::Connection;
+use super::counters::Counters;
 use super::link::LinkCounters;
 use super::plan::TransferPlan;
-use super::receiving_host::Connection;
 use super::sending_host::SendingHost;
 use super::source::{Decision, SimFile};
 use super::storage::Stored;
@@ -22,7 +23,9 @@ pub struct Outcome {
     pub trace_hash: u64,
     /// The last events, for a failed assertion of a test.
     pub trace: String,
-    /// By transfer.
+    /// What happened to packets and processes.
+    pub counters: Counters,
+    /// By transfer: first the first attempt of each plan, then the later ones as they began.
     pub transfers: Vec<TransferOutcome>,
 }
 
@@ -55,8 +58,18 @@ pub struct TransferOutcome {
     pub backward: LinkCounters,
     /// By entry: verified blocks of files that were not finished.
     pub verified: Vec<RangeSet>,
-    files: Vec<SimFile>,
-    dry_run: bool,
+    /// The plan it was an attempt of.
+    pub tree: usize,
+    /// By entry: whether it has its final name when all is over.
+    pub committed: Vec<bool>,
+    /// Datagrams sent by type: to the receiver, to the sender.
+    pub sent: [[u64; 8]; 2],
+    /// Body bytes of blocks that were there when it began.
+    pub kept_bytes: u64,
+    /// What was to be sent.
+    pub files: Vec<SimFile>,
+    /// Whether nothing was to be stored.
+    pub dry_run: bool,
 }
 
 impl TransferOutcome {
@@ -74,6 +87,10 @@ impl TransferOutcome {
             receiver,
             receiver_end: connection.ended,
             verified: (0..plan.files.len()).map(|at| connection.storage.verified(at)).collect(),
+            tree: 0,
+            committed: Vec::new(),
+            sent: [[0; 8]; 2],
+            kept_bytes: connection.storage.kept_bytes,
             stored: connection.storage.stored,
             sender_time: sender.finished_at.map(since_start),
             receiver_time: connection.finished_at.map(since_start),

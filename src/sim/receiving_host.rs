@@ -3,60 +3,27 @@
 //! One process serves any number of transfers; each has a socket of its own, connected to its
 //! sender, as the real one does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use super::disk::{Disk, DiskOutcome};
+use super::connection::{Connection, Emitted, Queued};
+use super::counters::Counters;
+use super::disk::Disk;
 use super::host::{HostConfig, Wake, charged_bytes};
-use super::impairment::Corruption;
-use super::plan::ReceiverPlan;
+use super::hostile::is_foreign;
+use super::impairment::mix;
+use super::jobs::Job;
+use super::journal::Journal;
+use super::plan::{ReceiverPlan, Restart};
 use super::sending_host::{MEMORY_RUNS, SimPacket};
-use super::storage::{Storage, Write};
+use super::storage::Write;
 use super::watch::Watch;
 use crate::proto::{
     Admission, Place, ReceivedRun, Receiver, ReceiverConfig, ReceiverEvent, ReceiverStats, Time,
 };
-use crate::wire::{Data, Flags, Frame, FrameType, Packet, RefuseCode, Space, peek};
+use crate::wire::{Data, Flags, Frame, FrameType, Packet, Space, peek};
 
 /// Datagrams taken in one turn, over all sockets.
 const BATCH_PACKETS: usize = 64;
-
-/// A datagram in a socket's queue.
-#[derive(Debug)]
-struct Queued {
-    packet: SimPacket,
-    corruption: Option<Corruption>,
-}
-
-/// One sender as the receiver's host sees it.
-#[derive(Debug)]
-pub struct Connection {
-    /// The machine, once START was proven.
-    pub machine: Option<Receiver>,
-    /// What it told, except requests.
-    pub ended: Option<ReceiverEvent>,
-    /// When it was over.
-    pub finished_at: Option<Time>,
-    /// Datagrams that found the socket full.
-    pub drops: u32,
-    /// The most memory the machine held.
-    pub memory_bytes_max: usize,
-    /// What is stored.
-    pub storage: Storage,
-    socket: VecDeque<Queued>,
-    socket_charged: u64,
-    /// Packets whose buffers wait for the disk.
-    held_packets: u64,
-    runs: u64,
-    /// The run of body that is being gathered, and its bytes.
-    run: Option<(ReceivedRun, Vec<u8>, Time)>,
-}
-
-/// Something that ends when the disk has done what was before it.
-#[derive(Debug)]
-enum Job {
-    Write { writes: Vec<Write>, bytes: u64, packets: u64, outcome: DiskOutcome },
-    Event(ReceiverEvent),
-}
 
 /// A receiving process.
 #[derive(Debug)]
@@ -70,38 +37,35 @@ pub struct ReceivingHost {
     admission: Admission,
     config: ReceiverConfig,
     pool_packets: u64,
-    disk: Disk,
+    pub(super) disk: Disk,
     /// Jobs by the time they end.
-    jobs: BTreeMap<(Time, u64), (usize, Job)>,
-    job_count: u64,
+    pub(super) jobs: BTreeMap<(Time, u64), (usize, Job)>,
+    pub(super) job_count: u64,
     busy_until: Time,
     places: Vec<Place>,
+    /// What is on the disk, by tree.
+    pub(super) journals: BTreeMap<usize, Journal>,
+    /// What is to come of restarts; the next one last.
+    restarts: Vec<Restart>,
+    /// When the next process listens, while there is none.
+    down_until: Option<Time>,
+    key: u64,
+    runs: u64,
+    restarted: u64,
+    /// What happened to the process and its disk.
+    pub counters: Counters,
 }
 
 impl ReceivingHost {
-    /// A process with its files; `transfers` are those that will come, with what they announce.
-    pub fn new(plan: &ReceiverPlan, seed: [u8; 32], transfers: BTreeMap<usize, Storage>) -> Self {
-        let connections = transfers.into_iter().map(|(transfer, storage)| {
-            let connection = Connection {
-                machine: None,
-                ended: None,
-                finished_at: None,
-                drops: 0,
-                memory_bytes_max: 0,
-                storage,
-                socket: VecDeque::new(),
-                socket_charged: 0,
-                held_packets: 0,
-                runs: 0,
-                run: None,
-            };
-            (transfer, connection)
-        });
+    /// A process with its files.
+    pub fn new(plan: &ReceiverPlan, key: u64, journals: BTreeMap<usize, Journal>) -> Self {
+        let mut restarts = plan.restarts.clone();
+        restarts.sort_by_key(|restart| std::cmp::Reverse(restart.at));
         ReceivingHost {
-            connections: connections.collect(),
+            connections: BTreeMap::new(),
             wake: Wake::default(),
             host: plan.host.clone(),
-            admission: Admission::new(plan.config.clone(), seed),
+            admission: Admission::new(plan.config.clone(), secret(key, 0)),
             config: plan.config.clone(),
             pool_packets: plan.pool_packets,
             disk: Disk::new(plan.disk.clone()),
@@ -109,31 +73,79 @@ impl ReceivingHost {
             job_count: 0,
             busy_until: Time::ZERO,
             places: Vec::new(),
+            journals,
+            restarts,
+            down_until: None,
+            key,
+            runs: 0,
+            restarted: 0,
+            counters: Counters::default(),
         }
+    }
+
+    /// Whether no process listens.
+    pub fn is_down(&self, now: Time) -> bool {
+        self.host.is_dead(now) || self.down_until.is_some()
     }
 
     /// Whether the socket of a transfer is closed.
     pub fn is_over(&self, now: Time, transfer: usize) -> bool {
-        self.host.is_dead(now)
+        self.is_down(now)
             || self.connections.get(&transfer).is_none_or(|it| it.finished_at.is_some())
     }
 
+    /// Whether an entry of a tree has its final name.
+    pub fn is_committed(&self, tree: usize, entry: u32) -> bool {
+        self.journals.get(&tree).is_some_and(|journal| journal.is_committed(entry))
+    }
+
+    /// When the process dies or comes back next.
+    pub fn next_restart(&self) -> Option<Time> {
+        self.down_until.or(self.restarts.last().map(|restart| restart.at))
+    }
+
+    /// Dies or comes back if it is time. True if it died.
+    pub fn restart(&mut self, now: Time) -> bool {
+        if let Some(until) = self.down_until {
+            if until <= now {
+                self.down_until = None;
+                self.admission =
+                    Admission::new(self.config.clone(), secret(self.key, self.restarted));
+            }
+            return false;
+        }
+        let Some(restart) = self.restarts.pop_if(|restart| restart.at <= now) else { return false };
+        self.restarted += 1;
+        self.counters.count(if restart.power_cut { "power cut" } else { "restart of a process" });
+        self.down_until = Some(now + restart.down);
+        self.jobs.clear();
+        self.wake.clear();
+        self.busy_until = now;
+        for (transfer, connection) in &mut self.connections {
+            connection.forget();
+            if let Some(journal) = self.journals.get_mut(&connection.tree) {
+                journal.release(*transfer);
+            }
+        }
+        if restart.power_cut {
+            let draw = mix(self.key ^ self.restarted);
+            self.journals.values_mut().for_each(|journal| journal.cut_power(draw));
+        }
+        true
+    }
+
     /// A datagram reaches a socket. False if it is full.
-    pub fn receive(
-        &mut self,
-        now: Time,
-        transfer: usize,
-        packet: SimPacket,
-        corruption: Option<Corruption>,
-    ) -> bool {
+    pub fn receive(&mut self, now: Time, transfer: usize, queued: Queued) -> bool {
         let Some(connection) = self.connections.get_mut(&transfer) else { return false };
-        let charge = charged_bytes(packet.datagram_bytes());
-        if connection.socket_charged + charge > self.config.socket_bytes {
+        let charge = charged_bytes(queued.packet.datagram_bytes());
+        // An empty socket takes one datagram of any size, as Linux has it.
+        let is_full = connection.socket_charged + charge > self.config.socket_bytes;
+        if is_full && connection.socket_charged > 0 {
             connection.drops += 1;
             return false;
         }
         connection.socket_charged += charge;
-        connection.socket.push_back(Queued { packet, corruption });
+        connection.socket.push_back(queued);
         self.wake.by(self.busy_until.max(now + self.host.wake_latency));
         true
     }
@@ -156,7 +168,7 @@ impl ReceivingHost {
         &mut self,
         now: Time,
         watches: &mut [Watch],
-        mut emit: impl FnMut(usize, &mut Watch, Vec<u8>),
+        mut emit: impl FnMut(usize, u64, &mut Watch, Emitted),
     ) {
         self.wake.clear();
         self.finish_jobs(now);
@@ -168,15 +180,21 @@ impl ReceivingHost {
                 let Some(queued) = connection.socket.pop_front() else { break };
                 connection.socket_charged -= charged_bytes(queued.packet.datagram_bytes());
                 packets += 1;
+                let address = queued.address;
                 if let Some(answer) = self.take(now, transfer, queued, &mut watches[transfer]) {
-                    emit(transfer, &mut watches[transfer], answer);
+                    emit(transfer, address, &mut watches[transfer], Emitted::Answer(answer));
                 }
             }
             self.flush_run(now, transfer, &mut watches[transfer]);
         }
         self.busy_until = now + self.host.packet_cost * packets as u32;
+        self.runs += 1;
         for &transfer in &transfers {
-            self.drive(now, transfer, |datagram| emit(transfer, &mut watches[transfer], datagram));
+            let address = self.connections.get(&transfer).and_then(|it| it.address);
+            self.drive(now, transfer, |datagram| {
+                let watch = &mut watches[transfer];
+                emit(transfer, address.unwrap_or_default(), watch, Emitted::Packet(datagram));
+            });
         }
         if self.connections.values().any(|connection| !connection.socket.is_empty()) {
             self.wake.by(self.busy_until);
@@ -194,11 +212,13 @@ impl ReceivingHost {
         queued: Queued,
         watch: &mut Watch,
     ) -> Option<Vec<u8>> {
+        let others_live = self.is_taken(transfer, queued.address);
         let connection = self.connections.get_mut(&transfer)?;
+        let is_mine = connection.address == Some(queued.address);
         let mut datagram = match queued.packet {
             SimPacket::Datagram(datagram) => datagram,
             SimPacket::Body(body) => {
-                let machine = connection.machine.as_mut()?;
+                let machine = connection.machine.as_mut().filter(|_| is_mine)?;
                 if queued.corruption.is_some() {
                     machine.handle_invalid();
                     return None;
@@ -216,17 +236,21 @@ impl ReceivingHost {
             }
         };
         if let Some(corruption) = queued.corruption {
-            corruption.apply(&mut datagram);
+            corruption.apply_after(&mut datagram, &connection.before);
         }
+        connection.before.clone_from(&datagram);
         let kind = peek(&datagram).map(|(kind, _)| kind);
         if kind == Some(FrameType::Hello) {
-            if connection.machine.as_ref().is_some_and(|machine| !machine.is_closed()) {
+            if others_live || (is_mine && connection.is_live()) {
                 return None;
             }
-            return self.admission.answer_hello(now, &peer(transfer), &datagram, || None);
+            return self.admission.answer_hello(now, &peer(queued.address), &datagram, || None);
         }
         if connection.machine.is_none() {
-            self.admit(now, transfer, &datagram, watch);
+            self.admit(now, transfer, queued.address, &datagram, watch);
+            return None;
+        }
+        if !is_mine {
             return None;
         }
         let machine = connection.machine.as_mut()?;
@@ -235,6 +259,12 @@ impl ReceivingHost {
             Err(_) => machine.handle_invalid(),
         }
         None
+    }
+
+    /// Whether another transfer runs with a sender of this address.
+    fn is_taken(&self, transfer: usize, address: u64) -> bool {
+        let mut others = self.connections.iter().filter(|(index, _)| **index != transfer);
+        others.any(|(_, other)| other.address == Some(address) && other.is_live())
     }
 
     fn take_packet(&mut self, now: Time, transfer: usize, packet: &Packet<'_>, watch: &mut Watch) {
@@ -249,21 +279,29 @@ impl ReceivingHost {
                 bytes,
                 ack_now,
             };
-            return self.extend_run(now, transfer, one, payload, now, watch);
+            return self.extend_run(now, transfer, one, payload, Some(now), watch);
         }
         self.flush_run(now, transfer, watch);
-        watch.on_handed(packet.number.0, 1);
+        watch.on_handed(now, packet.number.0, 1);
         if let Some(machine) = self.machine_mut(transfer) {
             machine.handle_packet(now, packet);
         }
     }
 
-    fn admit(&mut self, now: Time, transfer: usize, datagram: &[u8], watch: &mut Watch) {
-        let accepted = self.admission.open_start(now, &peer(transfer), datagram);
+    fn admit(
+        &mut self,
+        now: Time,
+        transfer: usize,
+        address: u64,
+        datagram: &[u8],
+        watch: &mut Watch,
+    ) {
+        let accepted = self.admission.open_start(now, &peer(address), datagram);
         let Some(connection) = self.connections.get_mut(&transfer) else { return };
         if let Some(accepted) = accepted {
-            watch.on_proven();
-            watch.on_handed(accepted.number.0, 1);
+            assert!(!is_foreign(address), "a START from elsewhere proves an address");
+            watch.on_accepted(now, accepted.number.0);
+            connection.address = Some(address);
             connection.machine = Some(Receiver::new(now, self.config.clone(), &accepted));
         }
     }
@@ -275,7 +313,7 @@ impl ReceivingHost {
         transfer: usize,
         one: ReceivedRun,
         payload: &[u8],
-        read_at: Time,
+        read_at: Option<Time>,
         watch: &mut Watch,
     ) {
         let Some(connection) = self.connections.get_mut(&transfer) else { return };
@@ -307,7 +345,7 @@ impl ReceivingHost {
         self.act_on_events(now, transfer);
         let Some(connection) = self.connections.get_mut(&transfer) else { return };
         let Some(machine) = connection.machine.as_mut() else { return };
-        watch.on_handed(run.first.0, run.packets);
+        watch.on_handed(now, run.first.0, run.packets);
         self.places.clear();
         machine.handle_body(now, &run, &mut self.places);
         if self.places.is_empty() {
@@ -328,53 +366,7 @@ impl ReceivingHost {
             });
         }
         connection.held_packets += run.packets;
-        let completion = self.disk.submit(now, bytes);
-        let (packets, outcome) = (run.packets, completion.outcome);
-        let job = Job::Write { writes, bytes, packets, outcome };
-        self.do_by(now, completion.at, transfer, job);
-    }
-
-    /// Does a job at its time, which may be now.
-    fn do_by(&mut self, now: Time, at: Time, transfer: usize, job: Job) {
-        if at <= now && self.jobs.is_empty() {
-            return self.finish_job(transfer, job);
-        }
-        self.job_count += 1;
-        self.jobs.insert((at, self.job_count), (transfer, job));
-        self.wake.by(at);
-    }
-
-    fn finish_jobs(&mut self, now: Time) {
-        while let Some(entry) = self.jobs.first_entry() {
-            if entry.key().0 > now {
-                break;
-            }
-            let (transfer, job) = entry.remove();
-            self.finish_job(transfer, job);
-        }
-    }
-
-    fn finish_job(&mut self, transfer: usize, job: Job) {
-        let Some(connection) = self.connections.get_mut(&transfer) else { return };
-        let Some(machine) = connection.machine.as_mut() else { return };
-        match job {
-            Job::Write { writes, bytes, packets, outcome } => {
-                connection.held_packets -= packets;
-                let code = match outcome {
-                    DiskOutcome::Written => {
-                        writes.iter().for_each(|write| connection.storage.write(write));
-                        return machine.on_written(bytes);
-                    }
-                    DiskOutcome::Full => RefuseCode::Space,
-                    DiskOutcome::Failed => RefuseCode::Disk,
-                };
-                for write in writes {
-                    connection.storage.fail(write.entry);
-                    machine.entry_failed(write.entry, code, "the disk said no");
-                }
-            }
-            Job::Event(event) => connection.storage.act(&event, machine),
-        }
+        self.write(now, transfer, writes, bytes, run.packets);
     }
 
     /// Lets a machine run after new input: events first, then packets.
@@ -396,9 +388,21 @@ impl ReceivingHost {
             connection.memory_bytes_max = connection.memory_bytes_max.max(held);
         }
         if machine.is_closed() {
-            connection.finished_at.get_or_insert(now);
+            if connection.finished_at.is_none() {
+                connection.finished_at = Some(now);
+                // The writing thread of a transfer that is over drops its queue.
+                self.jobs.retain(|_, (owner, _)| *owner != transfer);
+                let journal = self.journals.get_mut(&connection.tree);
+                journal.into_iter().for_each(|journal| journal.release(transfer));
+            }
         } else if let Some(at) = machine.poll_timeout(now) {
-            let late = if at <= now { now } else { at + self.host.wake_latency };
+            let mut late = if at <= now { now } else { at + self.host.wake_latency };
+            if at > now {
+                let draw = self.key ^ mix(self.runs) ^ transfer as u64;
+                let lateness = self.host.lateness(now, draw);
+                self.counters.add("late timer", u64::from(!lateness.is_zero()));
+                late += lateness;
+            }
             self.wake.by(late.max(self.busy_until));
         }
     }
@@ -428,21 +432,33 @@ impl ReceivingHost {
                 | ReceiverEvent::Abandon { .. } => {
                     if let Some(connection) = self.connections.get_mut(&transfer)
                         && let Some(machine) = connection.machine.as_mut()
+                        && let Some(journal) = self.journals.get_mut(&connection.tree)
                     {
-                        connection.storage.act(&event, machine);
+                        connection.storage.act(now, &event, machine, journal);
                     }
                 }
             }
         }
     }
 
-    /// Counters of a transfer, if it was admitted.
+    /// Counters of a transfer, those of its last machine if there is none now.
     pub fn stats(&self, transfer: usize) -> Option<ReceiverStats> {
-        self.connections.get(&transfer)?.machine.as_ref().map(Receiver::stats)
+        let connection = self.connections.get(&transfer)?;
+        let stats = connection.machine.as_ref().map(Receiver::stats);
+        Some(stats.unwrap_or_else(|| connection.stats.clone()))
     }
 }
 
 /// The address of a sender as bytes.
-fn peer(transfer: usize) -> [u8; 8] {
-    (transfer as u64).to_be_bytes()
+fn peer(address: u64) -> [u8; 8] {
+    address.to_be_bytes()
+}
+
+/// The secret of a host's process, the n-th after so many restarts.
+fn secret(key: u64, restarted: u64) -> [u8; 32] {
+    let mut secret = [0; 32];
+    secret.as_chunks_mut::<8>().0.iter_mut().zip(1..).for_each(|(bytes, index)| {
+        *bytes = mix(key ^ mix(restarted) ^ index).to_be_bytes();
+    });
+    secret
 }

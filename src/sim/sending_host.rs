@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use super::host::{HostConfig, Wake, charged_bytes};
 use super::impairment::mix;
+use super::plan::TransferPlan;
 use super::source::SimFile;
-use crate::proto::{BodyRun, RangeSet, Sender, SenderConfig, SenderEvent, Time, Transmit};
-use crate::wire::{Entry, EntryKind, Flags, Identity, PacketNumber, Space, VoidReason, limits};
+use crate::proto::{BodyRun, RangeSet, Sender, SenderEvent, Time, Transmit};
+use crate::wire::{
+    DigestAlgorithm, Entry, EntryKind, Flags, Identity, PacketNumber, Space, VoidReason, limits,
+};
 
 /// What a link of the simulation carries.
 #[derive(Clone, Debug)]
@@ -30,8 +33,8 @@ pub struct BodyPacket {
     pub bytes: u64,
     /// It asks for an ACK.
     pub ack_now: bool,
-    /// When its payload was read.
-    pub read_at: Time,
+    /// When its payload was read; none if it is not the sender's.
+    pub read_at: Option<Time>,
 }
 
 impl SimPacket {
@@ -75,6 +78,13 @@ pub struct SendingHost {
     dry_run: bool,
     socket: VecDeque<Vec<u8>>,
     socket_charged: u64,
+    socket_bytes: u64,
+    /// What late timers are drawn from, and how many came late.
+    late_key: u64,
+    /// Timers that came late.
+    pub late_timers: u64,
+    /// Runs that the machine has sent, and that never left.
+    pub unsent: Vec<BodyRun>,
     announced: Vec<Announced>,
     /// The next block to be digested.
     cursor: (usize, u64),
@@ -102,12 +112,12 @@ const ENTRIES_PER_TURN: usize = 256;
 const TURN_SPAN: Duration = Duration::from_micros(128);
 
 impl SendingHost {
-    /// A process that starts at `now` with these files.
+    /// A process that starts at `now` by `plan`. `content_key` decides the bytes of its files,
+    /// `key` everything else.
     pub fn new(
         now: Time,
-        host: HostConfig,
-        config: SenderConfig,
-        files: Arc<[SimFile]>,
+        plan: &TransferPlan,
+        content_key: u64,
         key: u64,
         payload: bool,
     ) -> SendingHost {
@@ -118,18 +128,22 @@ impl SendingHost {
         let mut wake = Wake::default();
         wake.by(now);
         SendingHost {
-            dry_run: config.dry_run,
-            machine: Sender::new(now, config, seed),
+            dry_run: plan.config.dry_run,
+            machine: Sender::new(now, plan.config.clone(), seed),
             events: Vec::new(),
             wake,
-            host,
+            host: plan.host.clone(),
             finished_at: None,
             memory_bytes_max: 0,
-            files,
-            key,
+            files: plan.files.clone().into(),
+            key: content_key,
             payload,
             socket: VecDeque::new(),
             socket_charged: 0,
+            socket_bytes: plan.socket_bytes.unwrap_or(SOCKET_BYTES),
+            late_key: mix(key ^ 0x1a7e),
+            late_timers: 0,
+            unsent: Vec::new(),
             announced: Vec::new(),
             cursor: (0, 0),
             ended: false,
@@ -152,7 +166,7 @@ impl SendingHost {
     /// A datagram reaches the socket. False if it is full.
     pub fn receive(&mut self, now: Time, datagram: Vec<u8>) -> bool {
         let charge = charged_bytes(datagram.len());
-        if self.socket_charged + charge > SOCKET_BYTES {
+        if self.socket_charged + charge > self.socket_bytes && self.socket_charged > 0 {
             return false;
         }
         self.socket_charged += charge;
@@ -161,11 +175,12 @@ impl SendingHost {
         true
     }
 
-    /// The process runs: takes in what has come, announces entries.
-    pub fn run(&mut self, now: Time) {
+    /// The process runs: takes in what has come, which it shows, and announces entries.
+    pub fn run(&mut self, now: Time, mut show: impl FnMut(&[u8])) {
         self.wake.clear();
         while let Some(datagram) = self.socket.pop_front() {
             self.socket_charged -= charged_bytes(datagram.len());
+            show(&datagram);
             self.machine.handle_datagram(now, &datagram);
         }
         self.machine.handle_timeout(now);
@@ -195,13 +210,34 @@ impl SendingHost {
 
     /// The next packets, filled.
     pub fn next_transmit(&mut self, now: Time) -> Option<Transmit> {
-        let transmit = self.machine.poll_transmit(now)?;
-        if let Transmit::Body(run) = &transmit
-            && run.is_new
-        {
-            self.digest_until(now, run.range.end);
+        loop {
+            let transmit = self.machine.poll_transmit(now)?;
+            match &transmit {
+                Transmit::Body(run) if run.is_new => self.digest_until(now, run.range.end),
+                // Without digests nobody else sees that a repetition differs from what was sent.
+                Transmit::Body(run) if self.machine.digest_algorithm() == DigestAlgorithm::None => {
+                    if self.void_changed(now, run) {
+                        self.unsent.push(run.clone());
+                        continue;
+                    }
+                }
+                Transmit::Body(_) | Transmit::Datagram(_) => {}
+            }
+            return Some(transmit);
         }
-        Some(transmit)
+    }
+
+    /// Gives up the files of a run that have changed. True if there is one: the run must not
+    /// leave.
+    fn void_changed(&mut self, now: Time, run: &BodyRun) -> bool {
+        let first = self.announced.partition_point(|entry| entry.start <= run.range.start);
+        let entries = first.saturating_sub(1)..self.announced.len();
+        let changed: Vec<usize> = entries
+            .take_while(|&entry| self.announced[entry].start < run.range.end)
+            .filter(|&entry| self.files[entry].size > 0 && self.files[entry].is_changed(now))
+            .collect();
+        changed.iter().for_each(|&entry| self.void(entry, VoidReason::Changed));
+        !changed.is_empty()
     }
 
     /// After all is done: ends the manifest once all is read, and says when to run again.
@@ -215,7 +251,12 @@ impl SendingHost {
             return;
         }
         if let Some(at) = self.machine.poll_timeout(now) {
-            let late = if at <= now { Duration::ZERO } else { self.host.wake_latency };
+            let mut late = if at <= now { Duration::ZERO } else { self.host.wake_latency };
+            if at > now {
+                let lateness = self.host.lateness(now, self.late_key ^ self.runs);
+                self.late_timers += u64::from(!lateness.is_zero());
+                late += lateness;
+            }
             self.wake.by(at.max(now) + late);
         }
         if std::mem::take(&mut self.more_to_announce) {
@@ -350,25 +391,21 @@ impl SendingHost {
         self.machine.resend_block(entry, block, epoch, digest);
     }
 
-    /// The packets of a run, with their bytes if payload is simulated.
-    pub fn fill(&self, now: Time, run: &BodyRun) -> Vec<SimPacket> {
-        let packets = run.packets();
-        let packet = |index: u64| {
-            let offset = run.range.start + index * run.payload_bytes;
-            let bytes = run.payload_bytes.min(run.range.end - offset);
-            let number = PacketNumber(run.first.0 + index);
-            let ack_now = run.ack_now && index + 1 == packets;
-            if !self.payload {
-                let read_at = now;
-                return SimPacket::Body(BodyPacket { number, offset, bytes, ack_now, read_at });
-            }
-            let mut datagram = vec![0; limits::DATA_HEADER_BYTES + bytes as usize];
-            self.read_body(now, offset, &mut datagram[limits::DATA_HEADER_BYTES..]);
-            let sealer = self.machine.sealer();
-            sealer.seal_data(number, Flags { ack_now }, Space::Body, offset, &mut datagram);
-            SimPacket::Datagram(datagram)
-        };
-        (0..packets).map(packet).collect()
+    /// The packet of a run that has this index, with its bytes if payload is simulated.
+    pub fn fill(&self, now: Time, run: &BodyRun, index: u64) -> SimPacket {
+        let offset = run.range.start + index * run.payload_bytes;
+        let bytes = run.payload_bytes.min(run.range.end - offset);
+        let number = PacketNumber(run.first.0 + index);
+        let ack_now = run.ack_now && index + 1 == run.packets();
+        if !self.payload {
+            let read_at = Some(now);
+            return SimPacket::Body(BodyPacket { number, offset, bytes, ack_now, read_at });
+        }
+        let mut datagram = vec![0; limits::DATA_HEADER_BYTES + bytes as usize];
+        self.read_body(now, offset, &mut datagram[limits::DATA_HEADER_BYTES..]);
+        let sealer = self.machine.sealer();
+        sealer.seal_data(number, Flags { ack_now }, Space::Body, offset, &mut datagram);
+        SimPacket::Datagram(datagram)
     }
 
     /// Reads the body from `offset` on, across files.

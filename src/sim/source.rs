@@ -44,6 +44,8 @@ pub struct SimFile {
     pub damaged_blocks: Vec<(u32, u32)>,
     /// Blocks that an interrupted transfer has left at the receiver.
     pub kept: RangeSet,
+    /// How often the source was rewritten before the transfer: another file under the same name.
+    pub generation: u64,
 }
 
 impl SimFile {
@@ -58,6 +60,7 @@ impl SimFile {
             decision: Decision::Take,
             damaged_blocks: Vec::new(),
             kept: RangeSet::new(),
+            generation: 0,
         }
     }
 
@@ -139,14 +142,28 @@ impl SimFile {
         parts.map(|range| range.end - range.start).sum()
     }
 
+    /// Whether its source makes it impossible to store it, or it was rewritten.
+    pub fn is_spoiled(&self) -> bool {
+        let is_hopeless = |times: u32| times > u32::from(limits::EPOCH_MAX);
+        (self.void.is_some() && self.data_bytes() > 0)
+            || self.changes_at.is_some()
+            || self.generation > 0
+            || self.damaged_blocks.iter().any(|damage| is_hopeless(damage.1))
+    }
+
     /// Whether a read at `now` gives the changed content.
     pub fn is_changed(&self, now: Time) -> bool {
         self.changes_at.is_some_and(|at| now >= at)
     }
 
+    fn version_key(&self, key: u64, changed: bool) -> u64 {
+        let generation = self.generation + u64::from(changed);
+        mix(key ^ generation << 56)
+    }
+
     /// Fills `out` with the file's bytes from `offset` on; `key` tells files apart.
     pub fn read(&self, key: u64, changed: bool, offset: u64, out: &mut [u8]) {
-        let key = mix(key ^ u64::from(changed) << 63);
+        let key = self.version_key(key, changed);
         for (position, byte) in (offset..).zip(out.iter_mut()) {
             *byte = (mix(key ^ (position / 8)) >> (8 * (position % 8))) as u8;
         }
@@ -172,7 +189,7 @@ impl SimFile {
             self.read(key, changed, range.start, &mut bytes);
             digest_of(&bytes, algorithm)
         } else {
-            let tag = mix(mix(key ^ u64::from(changed) << 63) ^ block);
+            let tag = mix(self.version_key(key, changed) ^ block);
             digest_of(&tag.to_be_bytes(), algorithm)
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::journal::{Found, Journal};
 use super::sending_host::SendingHost;
 use super::source::{Decision, SimFile, digest_of};
 use crate::proto::{RangeSet, ReceivedEntry, Receiver, ReceiverEvent, Time};
@@ -18,8 +19,26 @@ pub struct Write {
     pub bytes: u64,
     /// They; empty if payload is not simulated.
     pub payload: Vec<u8>,
-    /// When the sender read them; known only if payload is not simulated.
-    pub read_at: Time,
+    /// When the sender read them; known only if payload is not simulated. None if they are not
+    /// the sender's at all.
+    pub read_at: Option<Time>,
+}
+
+/// Leaves the first `bytes` of writes, and returns the others.
+pub fn split_off(writes: &mut Vec<Write>, mut bytes: u64) -> Vec<Write> {
+    let mut rest = Vec::new();
+    writes.retain_mut(|write| {
+        if bytes >= write.bytes {
+            bytes -= write.bytes;
+            return true;
+        }
+        let payload = write.payload.split_off((bytes as usize).min(write.payload.len()));
+        let (offset, left) = (write.offset + bytes, write.bytes - bytes);
+        rest.push(Write { offset, bytes: left, payload, ..*write });
+        write.bytes = std::mem::take(&mut bytes);
+        write.bytes > 0
+    });
+    rest
 }
 
 /// How an entry ended at the receiver.
@@ -46,6 +65,8 @@ struct Partial {
     comparisons: Vec<(u32, u32)>,
     /// Blocks that were as announced: what a journal would list.
     verified: RangeSet,
+    /// Blocks that were there from the start.
+    kept: RangeSet,
 }
 
 /// Everything one transfer stores.
@@ -63,24 +84,52 @@ pub struct Storage {
     known_bytes: u64,
     /// Writes end below this, if they are handed on in order.
     pub ordered_window_bytes: Option<u64>,
+    /// What it is called in the journal.
+    transfer: usize,
+    /// Body bytes of kept blocks.
+    pub kept_bytes: u64,
 }
 
 impl Storage {
     /// Nothing is stored of `files` yet.
-    pub fn new(files: Arc<[SimFile]>, key: u64, payload: bool, dry_run: bool) -> Storage {
+    pub fn new(
+        files: Arc<[SimFile]>,
+        transfer: usize,
+        key: u64,
+        payload: bool,
+        dry_run: bool,
+    ) -> Storage {
         let count = files.len();
         let partial = (0..count).map(|_| None).collect();
+        let stored = vec![None; count];
+        let (announced, kept_bytes) = (0, 0);
+        let (known_bytes, ordered_window_bytes) = (0, None);
         Storage {
             files,
             key,
             payload,
             dry_run,
             partial,
-            stored: vec![None; count],
-            announced: 0,
-            known_bytes: 0,
-            ordered_window_bytes: None,
+            stored,
+            announced,
+            known_bytes,
+            ordered_window_bytes,
+            transfer,
+            kept_bytes,
         }
+    }
+
+    /// Whether blocks of a file survive its transfer.
+    fn is_journaled(file: &SimFile, algorithm: DigestAlgorithm) -> bool {
+        file.kind == EntryKind::File && file.blocks() > 1 && algorithm != DigestAlgorithm::None
+    }
+
+    /// The process that knew it is gone; what is on the disk is the journal's.
+    pub fn forget(&mut self) {
+        self.partial.fill_with(|| None);
+        self.stored.fill(None);
+        self.announced = 0;
+        self.known_bytes = 0;
     }
 
     /// The blocks of an unfinished file that could be kept for another transfer.
@@ -90,15 +139,16 @@ impl Storage {
     }
 
     /// A write has reached the disk.
-    pub fn write(&mut self, write: &Write) {
+    pub fn write(&mut self, write: &Write, journal: &mut Journal) {
         let file = &self.files[write.entry as usize];
         let range = write.offset..write.offset + write.bytes;
         assert!(range.end <= file.size, "a write beyond the end of entry {}", write.entry);
         let Some(partial) = &mut self.partial[write.entry as usize] else { return };
-        for block in file.kept.iter().flatten() {
-            let kept = file.block_range(block);
-            let apart = range.end <= kept.start || kept.end <= range.start;
-            assert!(apart, "what is kept of entry {} is written again", write.entry);
+        if !partial.kept.is_empty() {
+            let last = (range.end - 1) / limits::BLOCK_BYTES;
+            let blocks = range.start / limits::BLOCK_BYTES..last + 1;
+            let again = partial.kept.covered_parts(&blocks).next();
+            assert_eq!(again, None, "what is kept of entry {} is written again", write.entry);
         }
         if let Some(window) = self.ordered_window_bytes {
             let verified = partial.verified.range_of(0).map_or(0, |blocks| blocks.end);
@@ -107,36 +157,51 @@ impl Storage {
         }
         if self.payload {
             partial.bytes[range.start as usize..range.end as usize].copy_from_slice(&write.payload);
-        } else if file.is_changed(write.read_at) {
+        } else if write.read_at.is_none_or(|at| file.is_changed(at)) {
             partial.foreign.insert(range.clone());
         } else {
             partial.foreign.remove(&range);
+        }
+        if file.blocks() > 1 {
+            journal.on_written(write.entry, range.clone());
         }
         partial.written.insert(range);
     }
 
     /// A write of this entry failed; it is removed.
-    pub fn fail(&mut self, entry: u32) {
-        self.partial[entry as usize] = None;
+    pub fn fail(&mut self, entry: u32, journal: &mut Journal) {
+        if self.partial[entry as usize].take().is_some() {
+            journal.on_removed(entry);
+        }
         self.stored[entry as usize] = Some(Stored::Failed(RefuseCode::Disk));
     }
 
     /// Does what a machine asks for.
-    pub fn act(&mut self, event: &ReceiverEvent, machine: &mut Receiver) {
+    pub fn act(
+        &mut self,
+        now: Time,
+        event: &ReceiverEvent,
+        machine: &mut Receiver,
+        journal: &mut Journal,
+    ) {
         match event {
-            ReceiverEvent::Entry(entry) => self.announce(entry, machine),
+            ReceiverEvent::Entry(entry) => self.announce(entry, machine, journal),
             ReceiverEvent::Hole { entry, offset, bytes } => {
                 let file = &self.files[*entry as usize];
                 assert!(file.holes.contains(&(*offset..offset + bytes)), "an unknown hole");
             }
             ReceiverEvent::Verify { entry, block, digest } => {
-                let equal = self.compare(*entry, *block, digest, machine.digest_algorithm());
+                let algorithm = machine.digest_algorithm();
+                let equal = self.compare(*entry, *block, digest, algorithm);
                 match equal {
                     Some(true) => {
                         if let Some(partial) = &mut self.partial[*entry as usize] {
                             partial.verified.insert(u64::from(*block)..u64::from(*block) + 1);
                         }
                         machine.set_handed_on(self.handed_on(*entry));
+                        let file = &self.files[*entry as usize];
+                        let is_kept = Storage::is_journaled(file, algorithm);
+                        journal.on_verified(now, *entry, *block, is_kept);
                         machine.block_verified(*entry, *block);
                     }
                     Some(false) => machine.block_differs(*entry, *block),
@@ -147,10 +212,15 @@ impl Storage {
                 self.known_bytes += bytes;
                 assert!(self.known_bytes <= self.files[*entry as usize].size, "too much announced");
             }
-            ReceiverEvent::Commit { entry } => self.commit(*entry, machine),
+            ReceiverEvent::Commit { entry } => self.commit(*entry, machine, journal),
             ReceiverEvent::Abandon { entry, code, .. } => {
-                self.partial[*entry as usize] = None;
-                self.settle(*entry, Stored::Failed(*code));
+                if self.partial[*entry as usize].take().is_some() {
+                    journal.on_removed(*entry);
+                }
+                // A write of it may have failed meanwhile.
+                if self.stored[*entry as usize].is_none() {
+                    self.settle(*entry, Stored::Failed(*code));
+                }
                 machine.entry_failed(*entry, *code, "abandoned");
             }
             ReceiverEvent::Settled | ReceiverEvent::Finished | ReceiverEvent::Closed(_) => {}
@@ -171,7 +241,7 @@ impl Storage {
         assert_eq!(before, None, "entry {entry} is settled twice");
     }
 
-    fn announce(&mut self, entry: &ReceivedEntry, machine: &mut Receiver) {
+    fn announce(&mut self, entry: &ReceivedEntry, machine: &mut Receiver, journal: &mut Journal) {
         let number = entry.entry;
         assert_eq!(number as usize, self.announced, "entries come in order");
         self.announced += 1;
@@ -181,38 +251,66 @@ impl Storage {
             && entry.kind == file.kind
             && entry.target == file.target();
         assert!(as_announced, "entry {number} came as {entry:?}");
-        match file.decision {
+        let refusal = match file.decision {
             Decision::Present => {
+                self.settle(number, Stored::Present);
+                return machine.entry_present(number);
+            }
+            Decision::Refuse(code) => Some(code),
+            Decision::Take | Decision::FailCommit(_) => None,
+        };
+        if let Some(code) = refusal {
+            return self.refuse(number, code, machine);
+        }
+        if self.dry_run {
+            self.settle(number, Stored::Committed);
+            return machine.entry_committed(number);
+        }
+        match journal.take(number, file, self.transfer) {
+            Found::Committed => {
                 self.settle(number, Stored::Present);
                 machine.entry_present(number);
             }
-            Decision::Refuse(code) => {
-                self.settle(number, Stored::Refused(code));
-                machine.entry_refused(number, code, "refused");
+            Found::Other => self.refuse(number, RefuseCode::Exists, machine),
+            Found::Busy => self.refuse(number, RefuseCode::Busy, machine),
+            Found::Unfinished(_) if !matches!(file.kind, EntryKind::File | EntryKind::Pipe) => {
+                self.settle(number, Stored::Committed);
+                journal.on_committed(number);
+                machine.entry_committed(number);
             }
-            Decision::Take | Decision::FailCommit(_) => {
-                if self.dry_run || !matches!(file.kind, EntryKind::File | EntryKind::Pipe) {
-                    self.settle(number, Stored::Committed);
-                    return machine.entry_committed(number);
-                }
-                let bytes = if self.payload { vec![0; file.size as usize] } else { Vec::new() };
-                let verified = file.kept.clone();
-                let mut partial = Partial { bytes, verified, ..Partial::default() };
-                let key = SendingHost::content_key(self.key, number);
-                for blocks in file.kept.iter() {
-                    let range =
-                        file.block_range(blocks.start).start..file.block_range(blocks.end - 1).end;
-                    if self.payload {
-                        let kept = &mut partial.bytes[range.start as usize..range.end as usize];
-                        file.read(key, false, range.start, kept);
-                    }
-                    partial.written.insert(range);
-                    let count = (blocks.end - blocks.start) as u32;
-                    machine.blocks_kept(number, blocks.start as u32, count);
-                }
-                self.partial[number as usize] = Some(partial);
+            Found::Unfinished(mut kept) => {
+                file.kept.iter().for_each(|blocks| _ = kept.insert(blocks));
+                self.begin(number, kept, machine);
             }
         }
+    }
+
+    fn refuse(&mut self, entry: u32, code: RefuseCode, machine: &mut Receiver) {
+        self.settle(entry, Stored::Refused(code));
+        machine.entry_refused(entry, code, "refused");
+    }
+
+    /// A file is taken, of which these blocks are there.
+    fn begin(&mut self, entry: u32, kept: RangeSet, machine: &mut Receiver) {
+        let file = &self.files[entry as usize];
+        let bytes = if self.payload { vec![0; file.size as usize] } else { Vec::new() };
+        let mut partial = Partial { bytes, verified: kept.clone(), ..Partial::default() };
+        let key = SendingHost::content_key(self.key, entry);
+        for blocks in kept.iter() {
+            let range = file.block_range(blocks.start).start..file.block_range(blocks.end - 1).end;
+            for data in file.data_ranges(range.clone()) {
+                self.kept_bytes += data.end - data.start;
+            }
+            if self.payload {
+                let kept = &mut partial.bytes[range.start as usize..range.end as usize];
+                file.read(key, false, range.start, kept);
+            }
+            partial.written.insert(range);
+            let count = (blocks.end - blocks.start) as u32;
+            machine.blocks_kept(entry, blocks.start as u32, count);
+        }
+        partial.kept = kept;
+        self.partial[entry as usize] = Some(partial);
     }
 
     /// Whether a block is as announced; none if its file is gone.
@@ -265,11 +363,12 @@ impl Storage {
         Some(file.block_digest(key, changed, u64::from(block), algorithm, false) == *digest)
     }
 
-    fn commit(&mut self, entry: u32, machine: &mut Receiver) {
+    fn commit(&mut self, entry: u32, machine: &mut Receiver, journal: &mut Journal) {
         let Some(partial) = self.partial[entry as usize].take() else { return };
         let file = &self.files[entry as usize];
         if let Decision::FailCommit(code) = file.decision {
             self.settle(entry, Stored::Failed(code));
+            journal.on_removed(entry);
             return machine.entry_failed(entry, code, "cannot be renamed");
         }
         let known =
@@ -286,6 +385,7 @@ impl Storage {
         }
         debug_assert!(file.size <= limits::BODY_BYTES_MAX, "a file fits a body");
         self.settle(entry, Stored::Committed);
+        journal.on_committed(entry);
         machine.entry_committed(entry);
     }
 }

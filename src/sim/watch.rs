@@ -3,7 +3,7 @@
 //! It sees what both machines send and what reaches them, and trusts neither. That content is
 //! whole is checked where it is committed (`receiving_host.rs`).
 
-use crate::proto::{BodyRun, Sender};
+use crate::proto::{BodyRun, Sender, Time};
 use crate::wire::{
     Ack, Data, Frame, FrameType, Greeting, Opener, PacketNumber, Probe, Space, limits, peek,
 };
@@ -11,10 +11,46 @@ use crate::wire::{
 /// Packets one probe timeout may send beyond window and credit.
 const PROBE_PACKETS: u64 = 2;
 
+/// Packets that an end may send into silence, beside what its window allows: two for each of the
+/// first probe timeouts, which double; all answers that may be outstanding, a few times.
+const STORM_PACKETS: u64 = 2_500;
+
+/// ... and for each second of it. Probe timeouts are at most 300 ms apart or 2 RTTs, answers 1 s.
+const STORM_PACKETS_A_SECOND: u64 = 300;
+
+/// The type of DATA on the wire (proto.md, "Frames").
+const DATA_TYPE: usize = 4;
+
+/// What an end has sent since it heard anything of the other one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unheard {
+    packets: u64,
+    since: Time,
+}
+
+impl Unheard {
+    /// Packets leave, of an end that may have so many under way; none is a storm.
+    fn on_sent(&mut self, now: Time, packets: u64, window_packets: impl FnOnce() -> u64) {
+        self.packets += packets;
+        let silence = now.saturating_since(self.since).as_secs();
+        if self.packets > STORM_PACKETS + STORM_PACKETS_A_SECOND * silence {
+            // Each loss of a whole window halves it.
+            let allowed = 3 * window_packets() + STORM_PACKETS + STORM_PACKETS_A_SECOND * silence;
+            let sent = self.packets;
+            assert!(sent <= allowed, "a storm: {sent} packets in {silence} s of silence");
+        }
+    }
+
+    fn on_heard(&mut self, now: Time) {
+        *self = Unheard { packets: 0, since: now };
+    }
+}
+
 /// What is known of one transfer.
 #[derive(Debug, Default)]
 pub struct Watch {
-    greeting: Option<Greeting>,
+    /// Of the transfer, and of each HELLO that asked for it later.
+    greetings: Vec<Greeting>,
     /// The sender's next packet number, once its transfer runs.
     next_number: u64,
     /// The receiver's.
@@ -27,30 +63,53 @@ pub struct Watch {
     credit_end: u64,
     /// Content packets sent beyond it.
     beyond_credit: u64,
+    /// Packets of body sent beyond the window, each alone.
+    beyond_window: u64,
+    /// What was sent since anything was heard: by the sender, by the receiver.
+    unheard: [Unheard; 2],
     /// The largest max_number the receiver has told.
     told_max: u64,
-    /// Bytes from and to the sender's address before START proved it.
-    unproven_in: u64,
-    unproven_out: u64,
+    /// Distinct numbers of these.
+    handed_packets: u64,
+    /// The largest limit told for manifest, digests and body.
+    told_limits: [u64; 3],
+    /// START has proved the sender's address.
     proven: bool,
+    /// Datagrams sent by type: to the receiver, to the sender.
+    pub sent: [[u64; 8]; 2],
     /// End of what was sent of manifest and digests, and of the answers.
     sent_end: [u64; 3],
 }
 
 impl Watch {
-    /// A transfer whose sender counts from `first_number` on.
-    pub fn new(first_number: u64) -> Watch {
+    /// A transfer whose sender counts from `first_number` on, and its receiver from
+    /// `first_answer` on.
+    pub fn new(first_number: u64, first_answer: u64) -> Watch {
         let first_word = first_number as usize / 64;
-        Watch { next_number: first_number, first_word, ..Watch::default() }
+        let (next_number, next_answer) = (first_number, first_answer);
+        Watch { next_number, next_answer, first_word, ..Watch::default() }
+    }
+
+    /// The transfer's HELLO, once one was sent.
+    pub fn greeting(&self) -> Option<&Greeting> {
+        self.greetings.first()
+    }
+
+    /// The numbers of the next packets of the sender and of the receiver.
+    pub fn next_numbers(&self) -> [PacketNumber; 2] {
+        [PacketNumber(self.next_number), PacketNumber(self.next_answer)]
     }
 
     /// The sender emits a datagram.
-    pub fn on_sender_datagram(&mut self, datagram: &[u8], sender: &Sender) -> u64 {
+    pub fn on_sender_datagram(&mut self, now: Time, datagram: &[u8], sender: &Sender) -> u64 {
+        self.unheard[0].on_sent(now, 1, || window_packets(sender));
         if let Ok(packet) = Opener::hello().open(datagram) {
-            if let Frame::Hello(hello) = packet.frame {
-                // Later ones ask a receiver that fell silent; here none is restarted.
-                self.greeting.get_or_insert(hello.greeting);
+            if let Frame::Hello(hello) = packet.frame
+                && !self.greetings.contains(&hello.greeting)
+            {
+                self.greetings.push(hello.greeting);
             }
+            self.sent[0][usize::from(datagram[0])] += 1;
             return 0;
         }
         let sealer = sender.sealer();
@@ -61,6 +120,7 @@ impl Watch {
         };
         let packet = opener.open(datagram).expect("a sender's packet is valid");
         self.on_number(packet.number.0, 1);
+        self.sent[0][usize::from(datagram[0])] += 1;
         match packet.frame {
             Frame::Data(Data { space, offset, payload }) => {
                 assert_ne!(space, Space::Answers, "a sender has no answers");
@@ -80,18 +140,26 @@ impl Watch {
     }
 
     /// The sender emits packets of body.
-    pub fn on_sender_body(&mut self, run: &BodyRun, sender: &Sender) {
+    pub fn on_sender_body(&mut self, now: Time, run: &BodyRun, sender: &Sender) {
         let packets = run.packets();
+        self.unheard[0].on_sent(now, packets, || window_packets(sender));
         assert!(packets > 0 && run.range.start < run.range.end, "an empty run");
         let (_, body_end) = sender.announced();
         assert!(run.range.end <= body_end, "body that was not announced");
         self.on_number(run.first.0, packets);
+        self.sent[0][DATA_TYPE] += packets;
         self.check_credit(run.first.0, packets, sender);
-        // A probe's packet may exceed the window, and is alone.
+        let (in_flight, window) = (sender.in_flight_bytes(), sender.window_bytes());
+        let datagram = run.payload_bytes + limits::DATA_HEADER_BYTES as u64;
         if packets > 1 {
-            let (in_flight, window) = (sender.in_flight_bytes(), sender.window_bytes());
-            let probes = PROBE_PACKETS * (run.payload_bytes + limits::DATA_HEADER_BYTES as u64);
+            let probes = PROBE_PACKETS * datagram;
             assert!(in_flight <= window + probes, "{in_flight} bytes in flight, window {window}");
+        } else if in_flight > window.max(datagram) {
+            // A probe's packet may exceed the window, and is alone.
+            self.beyond_window += 1;
+            let allowed = PROBE_PACKETS * sender.stats().probe_timeouts;
+            let beyond = self.beyond_window;
+            assert!(beyond <= allowed, "{beyond} packets beyond the window");
         }
     }
 
@@ -109,14 +177,26 @@ impl Watch {
         }
     }
 
-    /// The receiver's host emits a datagram, `proven` or not.
-    pub fn on_receiver_datagram(&mut self, datagram: &[u8]) -> u64 {
-        let greeting = self.greeting.expect("nobody answers before HELLO");
-        if !self.proven {
-            self.unproven_out += datagram.len() as u64;
-            let (sent, got) = (self.unproven_out, self.unproven_in);
-            assert!(sent <= got, "{sent} bytes to an unproven address, {got} came from it");
-        }
+    /// The receiver's host answers a stranger.
+    pub fn on_answer(&mut self, datagram: &[u8]) {
+        let opens = |greeting: &Greeting| {
+            let (connection, seed) = (greeting.connection, greeting.seed);
+            let opener = Opener { connection, seed, expected: PacketNumber(0) };
+            match opener.open(datagram).map(|packet| packet.frame) {
+                Ok(Frame::Welcome(_) | Frame::Close(_)) => true,
+                Ok(frame) => panic!("a stranger was answered by {frame:?}"),
+                Err(_) => false,
+            }
+        };
+        assert!(self.greetings.iter().any(opens), "an answer to no HELLO");
+        self.sent[1][usize::from(datagram[0])] += 1;
+    }
+
+    /// The receiver's machine emits a datagram.
+    pub fn on_receiver_datagram(&mut self, now: Time, datagram: &[u8]) -> u64 {
+        self.unheard[1].on_sent(now, 1, || 0);
+        let greeting = self.greetings.first().expect("nobody answers before HELLO");
+        assert!(self.proven, "an unproven address is sent a packet");
         let opener = Opener {
             connection: greeting.connection,
             seed: greeting.seed,
@@ -125,7 +205,6 @@ impl Watch {
         let packet = opener.open(datagram).expect("a receiver's packet is valid");
         assert!(datagram.len() <= limits::DATAGRAM_BYTES_MIN, "too long a packet to the sender");
         match &packet.frame {
-            Frame::Welcome(_) => return 0,
             Frame::Ack(ack) => self.on_receiver_ack(ack),
             Frame::Data(data) => {
                 assert_eq!(data.space, Space::Answers, "a receiver sends answers only");
@@ -133,14 +212,13 @@ impl Watch {
                 self.sent_end[2] = self.sent_end[2].max(end);
             }
             Frame::Close(_) => {}
-            Frame::Hello(_) | Frame::Start(_) | Frame::Probe(_) => {
+            Frame::Hello(_) | Frame::Welcome(_) | Frame::Start(_) | Frame::Probe(_) => {
                 panic!("a receiver sent {:?}", packet.frame)
             }
         }
-        if self.proven {
-            assert_eq!(packet.number.0, self.next_answer, "packet numbers rise by one");
-            self.next_answer += 1;
-        }
+        assert_eq!(packet.number.0, self.next_answer, "packet numbers rise by one");
+        self.next_answer += 1;
+        self.sent[1][usize::from(datagram[0])] += 1;
         packet.number.0
     }
 
@@ -148,48 +226,58 @@ impl Watch {
         assert!(ack.largest.0 < self.next_number, "an ACK of what was not sent");
         assert!(ack.max_number.0 >= self.told_max, "credit retreats");
         self.told_max = ack.max_number.0;
+        let told = [ack.max_manifest, ack.max_digests, ack.max_body];
+        for (before, now) in self.told_limits.iter_mut().zip(told) {
+            assert!(now >= *before, "the credit of a space retreats");
+            *before = now;
+        }
         for index in 0..ack.bitmap.words() {
             let word = (ack.base.0 as usize / 64 + index) - self.first_word;
             let handed = self.handed.get(word).copied().unwrap_or(0);
             assert_eq!(ack.bitmap.word(index) & !handed, 0, "a bit for what never arrived");
         }
-        let distinct = ack.received_packets;
-        assert!(distinct <= self.next_number, "{distinct} packets received of fewer");
+        let (counted, handed) = (ack.received_packets, self.handed_packets);
+        assert!(counted <= handed, "{counted} packets are counted, {handed} arrived");
     }
 
-    /// A datagram reaches the receiver's host.
-    pub fn on_receiver_host(&mut self, bytes: usize) {
-        if !self.proven {
-            self.unproven_in += bytes as u64;
-        }
-    }
-
-    /// START has proven the address.
-    pub fn on_proven(&mut self) {
+    /// START has proven the address, and a machine was made.
+    pub fn on_accepted(&mut self, now: Time, number: u64) {
         self.proven = true;
+        self.on_handed(now, number, 1);
+    }
+
+    /// The receiver's process is gone.
+    pub fn on_restart(&mut self) {
+        self.proven = false;
     }
 
     /// Packets are handed to the receiver's machine.
-    pub fn on_handed(&mut self, first: u64, packets: u64) {
+    pub fn on_handed(&mut self, now: Time, first: u64, packets: u64) {
+        self.unheard[1].on_heard(now);
         for number in first..first + packets {
             let word = number as usize / 64 - self.first_word;
             if self.handed.len() <= word {
                 self.handed.resize(word + 1, 0);
             }
-            self.handed[word] |= 1 << (number % 64);
+            let bit = 1 << (number % 64);
+            self.handed_packets += u64::from(self.handed[word] & bit == 0);
+            self.handed[word] |= bit;
         }
     }
 
     /// A datagram reaches the sender, possibly damaged.
-    pub fn on_sender_host(&mut self, datagram: &[u8]) {
-        let Some(greeting) = self.greeting else { return };
-        let expected = PacketNumber(self.next_answer);
+    pub fn on_sender_host(&mut self, now: Time, datagram: &[u8]) {
+        self.unheard[0].on_heard(now);
+        let Some(greeting) = self.greetings.first().copied() else { return };
+        // WELCOME is outside the count.
+        let expected = match peek(datagram) {
+            Some((FrameType::Ack, _)) => PacketNumber(self.next_answer),
+            Some((FrameType::Welcome, _)) => PacketNumber(0),
+            _ => return,
+        };
         let opener = Opener { connection: greeting.connection, seed: greeting.seed, expected };
-        let kind = peek(datagram).map(|(kind, _)| kind);
-        if !matches!(kind, Some(FrameType::Ack | FrameType::Welcome)) {
-            return;
-        }
         match opener.open(datagram).map(|packet| packet.frame) {
+            Ok(Frame::Ack(ack)) if ack.largest.0 >= self.next_number => {}
             Ok(Frame::Ack(ack)) => self.credit_end = self.credit_end.max(ack.max_number.0 + 1),
             Ok(Frame::Welcome(welcome)) if self.credit_end == 0 => {
                 self.credit_end = self.next_number + u64::from(welcome.credit);
@@ -197,4 +285,9 @@ impl Watch {
             _ => {}
         }
     }
+}
+
+/// Packets that a sender's window allows, were they as short as records may be.
+fn window_packets(sender: &Sender) -> u64 {
+    sender.window_bytes() / 256
 }

@@ -78,6 +78,12 @@ impl Batch {
         &mut self.bytes[start..self.filled]
     }
 
+    /// Drops what was appended last, `total_bytes` long.
+    pub fn take_back(&mut self, total_bytes: usize) {
+        self.filled = self.filled.saturating_sub(total_bytes);
+        self.closed = false;
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.filled == 0

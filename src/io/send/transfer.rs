@@ -352,7 +352,12 @@ impl Transfer<'_> {
         }
         let mut batch = std::mem::replace(&mut self.batch, Batch::empty());
         let datagrams = batch.append(total, datagram_bytes);
-        self.read_body(run, datagrams, datagram_bytes);
+        if !self.read_body(run, datagrams, datagram_bytes) {
+            // Their numbers stay unused; what else they carry is sent again like what is lost.
+            batch.take_back(total);
+            self.batch = batch;
+            return;
+        }
         let sealer = self.sender.sealer();
         for (index, datagram) in datagrams.chunks_mut(datagram_bytes).enumerate() {
             let number = crate::wire::PacketNumber(run.first.0 + index as u64);

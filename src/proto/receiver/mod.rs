@@ -26,13 +26,14 @@ use super::config::ReceiverConfig;
 use super::error::Error;
 use super::event::ReceiverEvent;
 use super::handshake::Accepted;
+use super::sabotage::Bug;
 use super::stats::ReceiverStats;
 use super::stream::{ReceiveStream, SendStream};
 use super::time::Time;
 use super::transcript::Transcript;
 use crate::wire::{
-    AnswerRecord, CloseCode, Data, DigestAlgorithm, Frame, Opener, Packet, PacketNumber, Probe,
-    RefuseCode, Sealer, Space, VoidReason, limits,
+    AnswerRecord, CloseCode, DigestAlgorithm, Frame, Opener, Packet, PacketNumber, Probe,
+    RefuseCode, Sealer, VoidReason, limits,
 };
 
 pub use self::credit::first_credit;
@@ -152,7 +153,7 @@ impl Receiver {
             },
             digest: accepted.greeting.digest,
             dry_run: accepted.greeting.dry_run,
-            next_number: PacketNumber(0),
+            next_number: PacketNumber(config.first_number),
             sack: Sack::new(first),
             arrival: now,
             ack_timing: AckTiming::new(now),
@@ -211,7 +212,7 @@ impl Receiver {
     /// Counts an arrival; returns false for a duplicate.
     fn take_number(&mut self, now: Time, number: PacketNumber, datagram_bytes: usize) -> bool {
         let is_largest = self.sack.largest().is_none_or(|largest| number > largest);
-        if !self.sack.see(number) {
+        if !self.sack.see(number) && !self.config.sabotage.has(Bug::SkipDuplicateCheck) {
             self.stats.duplicates += 1;
             return false;
         }
@@ -322,6 +323,9 @@ impl Receiver {
                 self.sack.hold(number);
             } else {
                 self.stats.unplaced += 1;
+                if self.config.sabotage.has(Bug::AcknowledgeEarly) {
+                    self.sack.hold(number);
+                }
             }
         }
         if fresh && held_end > run.offset {
@@ -418,12 +422,16 @@ impl Receiver {
     /// A block is as announced.
     pub fn block_verified(&mut self, entry: u32, block: u32) {
         self.body.on_verified(entry, block, &mut self.steps);
+        if self.config.sabotage.has(Bug::CommitEarly) {
+            self.events.push_back(ReceiverEvent::Commit { entry });
+        }
         self.run_steps();
     }
 
     /// A block differs from its digest: it is asked for again, or the file is given up.
     pub fn block_differs(&mut self, entry: u32, block: u32) {
         match self.body.on_differs(entry, block) {
+            Some(_) if self.config.sabotage.has(Bug::IgnoreDifference) => {}
             Some(epoch) => {
                 self.flush_answers();
                 push_answer(&mut self.answers, &AnswerRecord::Again { entry, block, epoch });
@@ -578,16 +586,5 @@ impl Receiver {
             false => self.config.timeout,
         };
         (self.last_heard + patience).max(self.judge_from)
-    }
-
-    fn on_records(&mut self, data: &Data<'_>) -> bool {
-        let held = match data.space {
-            Space::Manifest => self.manifest.insert(data.offset, data.payload),
-            Space::Digests => self.digests.insert(data.offset, data.payload),
-            // Body comes by handle_body, answers never come to a receiver.
-            Space::Body | Space::Answers => false,
-        };
-        self.check_settled();
-        held
     }
 }

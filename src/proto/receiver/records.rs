@@ -4,7 +4,8 @@ use super::Receiver;
 use crate::proto::error::Error;
 use crate::proto::event::{ReceivedEntry, ReceiverEvent};
 use crate::wire::{
-    CloseCode, Digest, DigestRecord, Entry, EntryKind, ManifestRecord, RefuseCode, limits,
+    CloseCode, Data, Digest, DigestRecord, Entry, EntryKind, ManifestRecord, RefuseCode, Space,
+    limits,
 };
 
 /// What the manifest's END said.
@@ -26,6 +27,18 @@ pub(super) struct Following {
 }
 
 impl Receiver {
+    /// Takes a chunk of manifest or digests in; whether it is held.
+    pub(super) fn on_records(&mut self, data: &Data<'_>) -> bool {
+        let held = match data.space {
+            Space::Manifest => self.manifest.insert(data.offset, data.payload),
+            Space::Digests => self.digests.insert(data.offset, data.payload),
+            // Body comes by handle_body, answers never come to a receiver.
+            Space::Body | Space::Answers => false,
+        };
+        self.check_settled();
+        held
+    }
+
     /// Takes in as many records as are complete, in both spaces.
     pub(super) fn read_records(&mut self) {
         self.read_manifest();

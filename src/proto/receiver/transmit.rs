@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::ack_timing::Due;
 use super::{Receiver, State};
+use crate::proto::sabotage::Bug;
 use crate::proto::stream::SendStream;
 use crate::proto::time::Time;
-use crate::wire::{Ack, Close, Data, Flags, Frame, Space, encode_words, limits};
+use crate::wire::{Ack, Close, Data, Flags, Frame, PacketNumber, Space, encode_words, limits};
 
 /// Answers are repeated after max(2 srtt, this), doubled each time (proto.md, "Loss detection").
 const ANSWERS_TIMEOUT_MIN: Duration = Duration::from_millis(10);
@@ -63,7 +64,7 @@ impl Receiver {
             duplicates: self.stats.duplicates as u32,
             drops: self.stats.drops,
             ecn_ce: 0,
-            max_number: self.credit.max_number(),
+            max_number: self.max_number(),
             max_manifest: self.manifest.limit(),
             max_digests: self.digests.limit(),
             max_body: self.credit.max_body(),
@@ -82,6 +83,12 @@ impl Receiver {
         self.stats.packets_sent += 1;
         self.stats.datagram_bytes_sent += datagram.len() as u64;
         datagram
+    }
+
+    fn max_number(&self) -> PacketNumber {
+        let most = self.credit.max_number();
+        let retreats = self.config.sabotage.has(Bug::RetreatCredit) && self.stats.acks % 2 == 1;
+        PacketNumber(most.0 - u64::from(retreats))
     }
 
     /// Words that reach back srtt, a reordering window and three ACK intervals: at most 2.5

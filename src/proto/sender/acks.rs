@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::congestion::AckSample;
 use super::in_flight::{Acked, Lost};
 use super::{LastAck, Sender};
+use crate::proto::sabotage::Bug;
 use crate::proto::time::Time;
 use crate::wire::{Ack, Space};
 
@@ -28,7 +29,9 @@ const TRAIN_BYTES_MIN: u64 = 16 * 1_200;
 
 impl Sender {
     pub(super) fn on_ack(&mut self, now: Time, ack: &Ack<'_>) {
-        if ack.largest >= self.in_flight.next_number() {
+        if ack.largest >= self.in_flight.next_number()
+            && !self.config.sabotage.has(Bug::TakeUnsentAck)
+        {
             self.stats.invalid += 1;
             return;
         }
@@ -131,6 +134,7 @@ impl Sender {
         self.loss_count.on_lost(lost, self.in_flight.lost_bytes());
         for chunk in &lost.chunks {
             match chunk.space {
+                Space::Body if self.config.sabotage.has(Bug::ForgetLost) => {}
                 Space::Body => self.body.on_lost(chunk.range.clone()),
                 Space::Manifest => self.manifest.on_lost(chunk.range.clone()),
                 Space::Digests => self.digests.on_lost(chunk.range.clone()),

@@ -2,6 +2,7 @@
 
 use super::{Sender, State};
 use crate::proto::event::{Outcome, SenderEvent};
+use crate::proto::sabotage::Bug;
 use crate::wire::{AnswerRecord, CloseCode, Data, Space};
 
 impl Sender {
@@ -88,6 +89,11 @@ impl Sender {
             return self.fail_protocol("an entry was settled twice or never sent");
         }
         self.events.push_back(SenderEvent::Settled { first_entry, entries, outcome });
+        if self.config.sabotage.has(Bug::SucceedEarly) {
+            let committed = self.settled.committed;
+            self.events.push_back(SenderEvent::Finished { committed, present: 0, failed: 0 });
+            self.state = State::Closing { left: 2, code: CloseCode::Done };
+        }
     }
 
     fn on_answers_end(&mut self, committed: u32, present: u32, failed: u32) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::in_flight::Lost;
 use super::{Sender, State};
 use crate::proto::error::Error;
+use crate::proto::sabotage::Bug;
 use crate::proto::time::Time;
 
 /// A receiver whose host reports the port closed is waited for this long.
@@ -20,6 +21,9 @@ const CREDIT_BACKOFF_MAX: u32 = 2;
 /// The probe timeout at most, unless two RTTs are longer. Bursts of losses last for packets rather
 /// than for time: a peer that sends one a second does not see their end.
 const PTO_MAX: Duration = Duration::from_millis(300);
+
+/// What a storm of probes is, where one is broken in.
+const STORM: Duration = Duration::from_micros(100);
 
 /// A shell that calls later than this after it was due has stalled; a busy one is not so late.
 const LATENESS_MAX: Duration = Duration::from_millis(10);
@@ -79,6 +83,9 @@ impl Sender {
             true => self.config.timeout / 2,
             false => self.config.timeout,
         };
+        if self.config.sabotage.has(Bug::WaitForEver) {
+            return Time::from_nanos(u64::MAX);
+        }
         (self.last_heard + patience).max(self.judge_from)
     }
 
@@ -101,6 +108,9 @@ impl Sender {
         // Held by credit alone there is no sign of loss, and the ACK that ends it may be lost.
         let credit_alone = self.held_by_credit() && !self.in_flight.has_open_content();
         let backoff_max = if credit_alone { CREDIT_BACKOFF_MAX } else { 16 };
+        if self.config.sabotage.has(Bug::ProbeStorm) && self.pto_backoff > 2 {
+            return Some(self.pto_from + STORM);
+        }
         let doublings = self.pto_backoff.saturating_sub(1).min(backoff_max);
         let doubled = timeout.saturating_mul(1 << doublings);
         let from = if waiting { self.pto_from } else { self.last_sent };

@@ -8,6 +8,7 @@ use rand::RngExt;
 use super::in_flight::{Chunk, RUN_PACKETS_MAX};
 use super::timers::KEEPALIVE;
 use super::{HELLO_TIMES_MS, Held, Sender, State};
+use crate::proto::sabotage::Bug;
 use crate::proto::time::Time;
 use crate::wire::{
     Close, CloseCode, Data, Flags, Frame, Hello, Limit, PacketNumber, Probe, Sealer, Space, Start,
@@ -136,7 +137,7 @@ impl Sender {
         let burst = room.min(self.pacer.burst_bytes());
         let packets = (burst / self.mtu.datagram_bytes() as u64)
             .clamp(1, RUN_PACKETS_MAX)
-            .min(self.flow.packets_left(self.in_flight.next_number()));
+            .min(self.packets_left());
         self.transmit_content(now, packets * self.payload_bytes(), false)
     }
 
@@ -224,7 +225,9 @@ impl Sender {
     fn transmit_frame(&mut self, now: Time, flags: Flags, frame: &Frame<'_>) -> Transmit {
         let mut datagram = Vec::with_capacity(128);
         let number = self.in_flight.next_number();
-        self.sealer.seal(number, flags, frame, &mut datagram);
+        let reused = u64::from(self.config.sabotage.has(Bug::ReuseNumber));
+        let sealed = PacketNumber(number.0.saturating_sub(reused));
+        self.sealer.seal(sealed, flags, frame, &mut datagram);
         let bytes = datagram.len() as u64;
         self.in_flight.on_sent(now, 1, None, 1, bytes, self.mark);
         self.count_sent(now, 1, bytes);
@@ -304,10 +307,18 @@ impl Sender {
             || self.body.has_chunk(self.flow.max_body())
     }
 
+    /// Packets that credit allows.
+    fn packets_left(&self) -> u64 {
+        match self.config.sabotage.has(Bug::IgnoreCredit) {
+            true => u64::MAX,
+            false => self.flow.packets_left(self.in_flight.next_number()),
+        }
+    }
+
     /// Whether content waits for credit, be it for numbers or for body.
     pub(super) fn held_by_credit(&self) -> bool {
         match self.has_content() {
-            true => self.flow.packets_left(self.in_flight.next_number()) == 0,
+            true => self.packets_left() == 0,
             false => self.body.has_chunk(u64::MAX),
         }
     }
@@ -315,6 +326,9 @@ impl Sender {
     pub(super) fn held_by_window(&self) -> bool {
         let datagram = self.mtu.datagram_bytes() as u64;
         let in_flight = self.in_flight.bytes();
+        if self.config.sabotage.has(Bug::IgnoreWindow) {
+            return false;
+        }
         in_flight > 0 && in_flight + datagram > self.window_bytes()
     }
 

@@ -23,7 +23,17 @@ const KEEPALIVE_LOOK: Duration = Duration::from_millis(250);
 impl Transfer<'_> {
     /// Reads the run's bytes into their slots, and digests them if they are new. Bytes of a
     /// file that cannot be read become zeros: its digest is never sent, so it is never committed.
-    pub(super) fn read_body(&mut self, run: &BodyRun, datagrams: &mut [u8], datagram_bytes: usize) {
+    ///
+    /// False if the run must not leave: it is a repetition that differs from what was sent, or may,
+    /// and nobody else would see that, for there are no digests.
+    pub(super) fn read_body(
+        &mut self,
+        run: &BodyRun,
+        datagrams: &mut [u8],
+        datagram_bytes: usize,
+    ) -> bool {
+        let is_unseen = !run.is_new && self.request.config.digest == DigestAlgorithm::None;
+        let mut may_leave = true;
         let parts: Vec<_> = self.list.parts(run.range.clone()).collect();
         for (entry, range) in parts {
             let Some(outgoing) = self.list.get(entry) else { continue };
@@ -42,9 +52,12 @@ impl Transfer<'_> {
                 Ok(file) if run.is_new => {
                     self.digest(entry, &file, range.start, &slots);
                 }
-                // Without digests nobody else sees that a repetition differs from what was sent.
-                Ok(file) if self.request.config.digest == DigestAlgorithm::None => {
+                //= proto.md#digest-records
+                //# body that is read again after its record MUST NOT be
+                //# sent unless the file is still unchanged after that; if it is not, VOID is sent.
+                Ok(file) if is_unseen => {
                     if let Err(error) = file.check_unchanged() {
+                        may_leave = false;
                         self.give_up(entry, &error);
                     }
                 }
@@ -53,10 +66,12 @@ impl Transfer<'_> {
                     for slot in &mut slots {
                         slot.fill(0);
                     }
+                    may_leave &= !is_unseen;
                     self.give_up(entry, &error);
                 }
             }
         }
+        may_leave
     }
 
     fn digest(&mut self, entry: u32, file: &SourceFile, mut offset: u64, slots: &[IoSliceMut<'_>]) {
