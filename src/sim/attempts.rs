@@ -43,7 +43,7 @@ impl Flow {
     /// The first attempt of the transfer of this index.
     pub fn first(index: usize, plan: TransferPlan) -> Flow {
         let links = plan.shares_path_of.unwrap_or(index);
-        Flow::new(index, links, plan, 0, (index as u64 + 1) * ADDRESSES_PER_PORT << 16)
+        Flow::new(index, links, plan, 0, ((index as u64 + 1) * ADDRESSES_PER_PORT) << 16)
     }
 
     fn new(tree: usize, links: usize, mut plan: TransferPlan, attempt: u32, port: u64) -> Flow {

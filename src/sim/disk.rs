@@ -110,7 +110,9 @@ impl Disk {
             DiskOutcome::Full
         } else if config.failing_writes.contains(&index) {
             DiskOutcome::Failed
-        } else if bytes > 1 && config.short_every.is_some_and(|every| index % every.max(1) == 0) {
+        } else if bytes > 1
+            && config.short_every.is_some_and(|every| index.is_multiple_of(every.max(1)))
+        {
             DiskOutcome::Short
         } else {
             DiskOutcome::Written

@@ -26,23 +26,27 @@ const DATA_TYPE: usize = 4;
 struct Unheard {
     packets: u64,
     since: Time,
+    /// The largest window in this time: timeouts make it smaller.
+    window_packets: u64,
 }
 
 impl Unheard {
     /// Packets leave, of an end that may have so many under way; none is a storm.
-    fn on_sent(&mut self, now: Time, packets: u64, window_packets: impl FnOnce() -> u64) {
+    fn on_sent(&mut self, now: Time, packets: u64, window_packets: u64) {
         self.packets += packets;
+        self.window_packets = self.window_packets.max(window_packets);
         let silence = now.saturating_since(self.since).as_secs();
         if self.packets > STORM_PACKETS + STORM_PACKETS_A_SECOND * silence {
             // Each loss of a whole window halves it.
-            let allowed = 3 * window_packets() + STORM_PACKETS + STORM_PACKETS_A_SECOND * silence;
+            let allowed =
+                3 * self.window_packets + STORM_PACKETS + STORM_PACKETS_A_SECOND * silence;
             let sent = self.packets;
             assert!(sent <= allowed, "a storm: {sent} packets in {silence} s of silence");
         }
     }
 
     fn on_heard(&mut self, now: Time) {
-        *self = Unheard { packets: 0, since: now };
+        *self = Unheard { since: now, ..Unheard::default() };
     }
 }
 
@@ -102,7 +106,7 @@ impl Watch {
 
     /// The sender emits a datagram.
     pub fn on_sender_datagram(&mut self, now: Time, datagram: &[u8], sender: &Sender) -> u64 {
-        self.unheard[0].on_sent(now, 1, || window_packets(sender));
+        self.unheard[0].on_sent(now, 1, window_packets(sender));
         if let Ok(packet) = Opener::hello().open(datagram) {
             if let Frame::Hello(hello) = packet.frame
                 && !self.greetings.contains(&hello.greeting)
@@ -142,7 +146,7 @@ impl Watch {
     /// The sender emits packets of body.
     pub fn on_sender_body(&mut self, now: Time, run: &BodyRun, sender: &Sender) {
         let packets = run.packets();
-        self.unheard[0].on_sent(now, packets, || window_packets(sender));
+        self.unheard[0].on_sent(now, packets, window_packets(sender));
         assert!(packets > 0 && run.range.start < run.range.end, "an empty run");
         let (_, body_end) = sender.announced();
         assert!(run.range.end <= body_end, "body that was not announced");
@@ -194,7 +198,7 @@ impl Watch {
 
     /// The receiver's machine emits a datagram.
     pub fn on_receiver_datagram(&mut self, now: Time, datagram: &[u8]) -> u64 {
-        self.unheard[1].on_sent(now, 1, || 0);
+        self.unheard[1].on_sent(now, 1, 0);
         let greeting = self.greetings.first().expect("nobody answers before HELLO");
         assert!(self.proven, "an unproven address is sent a packet");
         let opener = Opener {
