@@ -38,7 +38,7 @@ Examples:
   ufx recv -o - | tar x               one file, to a program instead of into a directory";
 
 /// What makes no sense where nothing is stored.
-const OUTPUT_CONFLICTS: [&str; 4] = ["dir", "existing", "fsync", "json"];
+const OUTPUT_CONFLICTS: [&str; 5] = ["dir", "existing", "fsync", "archive", "json"];
 
 /// Copy files and directories to another machine over UDP, fast and verified
 #[derive(Debug, Parser)]
@@ -177,6 +177,11 @@ pub struct RecvArguments {
 /// Options of both subcommands.
 #[derive(Debug, Args)]
 pub struct CommonArguments {
+    /// Keep owners (by number), extended attributes, and setuid, setgid and sticky bits; needed at
+    /// both ends
+    #[arg(short, long)]
+    pub archive: bool,
+
     /// Symbolic links to send or take: those that stay inside their tree, or all
     #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
     pub links: LinkKind,

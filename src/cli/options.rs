@@ -52,6 +52,8 @@ pub struct SendOptions {
     pub timeout: Duration,
     /// Which symbolic links are sent.
     pub links: Links,
+    /// Send owners and extended attributes.
+    pub archive: bool,
     /// List only.
     pub dry_run: bool,
 }
@@ -143,6 +145,7 @@ impl SendOptions {
             wait: parse_duration("--wait", &typed.wait, &defaults::WAIT_RANGE)?,
             timeout: parse_timeout(&typed.common)?,
             links: typed.common.links.into(),
+            archive: typed.common.archive,
             dry_run: typed.dry_run,
         };
         if options.controller == ControllerKind::Fixed && options.rate_bits_per_second.is_none() {
@@ -173,6 +176,8 @@ pub struct RecvOptions {
     pub links: Links,
     /// What becomes of a file or link whose name something different has.
     pub existing: OnExisting,
+    /// Keep owners and extended attributes.
+    pub archive: bool,
     /// The socket receive buffer to ask for, in bytes; none for the default.
     pub buffer_bytes: Option<usize>,
     /// How datagrams are taken from the kernel.
@@ -208,6 +213,7 @@ impl RecvOptions {
             fsync: typed.fsync,
             links: typed.common.links.into(),
             existing: typed.existing.into(),
+            archive: typed.common.archive,
             buffer_bytes: typed.buffer.as_deref().map(parse_buffer).transpose()?,
             offload: typed.common.offload.into(),
             timeout: parse_timeout(&typed.common)?,

@@ -44,6 +44,7 @@ fn serve(options: &RecvOptions, console: &Console) -> Result<Exit, Failure> {
         fsync: options.fsync,
         links: options.links,
         existing: options.existing,
+        archive: options.archive,
         socket: socket_options(options),
         timeout: options.timeout,
     };

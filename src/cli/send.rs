@@ -34,6 +34,7 @@ fn transfer(options: &SendOptions, console: &Console, report: &mut Report) -> Re
     let mut sources = sources(&options.what)?;
     sources.links = options.links;
     sources.excludes = options.excludes.clone();
+    sources.archive = options.archive && !options.dry_run;
     let addresses = options.host.resolve(options.port)?;
     report.peer = addresses.first().map(ToString::to_string);
     console.detail(&format!("trying {addresses:?}"));

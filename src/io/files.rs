@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use twox_hash::XxHash3_64;
 
+use super::attributes;
 use super::claim::{Claim, claim};
 use super::confine::{FileError, Root, io_error, shown_below};
 use super::existing::Landing;
@@ -22,6 +23,7 @@ use super::name::{RelativePath, journal_name, temporary_name};
 use super::naming::{link_nameless, rename_without_replacing, replace_by_nameless, sync_directory};
 use super::space::{self, Refusal};
 use super::whole::read_full;
+use crate::proto::Attributes;
 use crate::wire::{Digest, DigestAlgorithm};
 
 /// Bytes written to a file without blocks of its own between two looks at the free space.
@@ -256,11 +258,6 @@ impl TempFile {
         self.reserved = false;
     }
 
-    /// The announced size in bytes.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
     /// Writes all of `buffers`, one after the other, from byte `offset` on. Leaves `buffers`
     /// empty.
     ///
@@ -313,6 +310,14 @@ impl TempFile {
             Ok(false) => Err(self.error("read back", Errno::IO)),
             Err(errno) => Err(self.error("read back", errno)),
         }
+    }
+
+    /// Sets owner and extended attributes; to be called when all is written, before the commit.
+    ///
+    /// # Errors
+    /// What could not be set.
+    pub fn set_attributes(&self, attributes: &Attributes) -> Result<(), FileError> {
+        attributes::set(&self.file, attributes, &self.shown())
     }
 
     /// A block was written and is verified: another run need not be sent it.

@@ -123,6 +123,9 @@ impl ModePolicy {
         Ok(ModePolicy { umask, keep_special_bits: false })
     }
 
+    /// Modes become what they were, whatever this process would make of them.
+    pub const EXACT: ModePolicy = ModePolicy { umask: 0, keep_special_bits: true };
+
     /// The policy where the umask cannot be read: private, which nobody regrets.
     pub const PRIVATE: ModePolicy = ModePolicy { umask: 0o077, keep_special_bits: false };
 

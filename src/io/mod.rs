@@ -1,5 +1,6 @@
 //! The only place with sockets, files, threads, the clock, entropy and `unsafe`.
 
+pub mod attributes;
 pub mod batch;
 pub mod buffer;
 mod claim;

@@ -14,6 +14,7 @@ use super::name::RelativePath;
 use super::source::{EntryKind, Place, SourceEntry, SourceError};
 use super::wait::{Interest, wait};
 use super::walk::{SkipReason, WalkItem, skipped};
+use crate::proto::Attributes;
 use crate::wire::limits;
 
 /// What messages call it.
@@ -230,6 +231,7 @@ impl Pipe {
             kind,
             mode: MODE,
             identity: Identity { device: 0, inode: 0, size, modified, changed },
+            attributes: Attributes::default(),
             has_other_names: false,
         }
     }

@@ -23,6 +23,7 @@ use super::pipe::Pipe;
 use super::recent::Recent;
 use super::source_file::{Content, SourceFile};
 use super::walk::{Walk, WalkItem};
+use crate::proto::Attributes;
 
 /// Directories that PATHs lie in which are held open at once.
 const PLACES_KEPT: usize = 8;
@@ -136,6 +137,8 @@ pub struct SourceEntry {
     pub mode: u32,
     /// Size, times and where it is stored.
     pub identity: Identity,
+    /// Owner and extended attributes, if those are sent.
+    pub attributes: Attributes,
     /// Whether it is a file that has other names as well.
     pub has_other_names: bool,
 }
@@ -172,6 +175,8 @@ pub struct Sources {
     pub links: Links,
     /// What is left out.
     pub excludes: Excludes,
+    /// Owners and extended attributes are sent.
+    pub archive: bool,
     /// The names to send instead of PATHs.
     list: Option<Listed>,
     /// Standard input, to be sent instead of PATHs.
@@ -243,6 +248,7 @@ impl Sources {
             starts: Vec::new(),
             links: Links::default(),
             excludes: Excludes::default(),
+            archive: false,
             list: None,
             pipe: None,
             roots: Mutex::new(Recent::new(PLACES_KEPT)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::fs::SeekFrom;
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::attributes::{self, Extended};
 use super::metadata::{Identity, may_have_holes};
 use super::pipe::Pipe;
 use super::source::SourceError;
@@ -129,6 +130,15 @@ impl SourceFile {
         let Content::File(file) = &self.content else { return Ok(()) };
         let stat = rustix::fs::fstat(file).map_err(|errno| self.error("look at", errno))?;
         if Identity::of(&stat) == self.identity { Ok(()) } else { Err(self.changed()) }
+    }
+
+    /// Its extended attributes, as far as they are kept.
+    ///
+    /// # Errors
+    /// The kernel's, also if they are too large.
+    pub fn attributes(&self) -> Result<Extended, SourceError> {
+        let Content::File(file) = &self.content else { return Ok(Vec::new()) };
+        attributes::read(file).map_err(|errno| self.error("read the attributes of", errno))
     }
 
     /// The ranges that hold data, in ascending order; what lies between them reads as zeros.

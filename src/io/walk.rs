@@ -13,9 +13,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
+use super::attributes;
 use super::metadata::{Identity, may_have_holes};
 use super::name::{Escaped, NameError, RelativePath};
 use super::source::{EntryKind, Place, SourceEntry, SourceError, Sources};
+use crate::proto::Attributes;
 
 /// Permission bits of a file that anybody may read.
 const READABLE_BY_ALL: u32 = 0o444;
@@ -66,6 +68,9 @@ pub enum SkipReason {
     /// No receiver takes the name, or the tree is too deep.
     #[error("cannot be sent: {0}")]
     Name(NameError),
+    /// Its extended attributes cannot be read, or are too large.
+    #[error("its extended attributes cannot be read: {0}")]
+    Attributes(Errno),
     /// It was listed, and then it was gone.
     #[error("vanished")]
     Vanished,
@@ -222,10 +227,17 @@ pub(super) fn look(
         return Ok(None);
     }
     let path = RelativePath::parse(path).map_err(SkipReason::Name)?;
-    let found = |name, kind, stat: &Stat, below| {
+    let found = |name, kind, stat: &Stat, below: Option<(OwnedFd, Names)>| {
         let (mode, identity) = (stat.st_mode & 0o7777, Identity::of(stat));
         let has_other_names = file_type == FileType::RegularFile && stat.st_nlink > 1;
-        let entry = SourceEntry { place, name, kind, mode, identity, has_other_names };
+        let mut attributes = Attributes::default();
+        if sources.archive {
+            attributes.owner = attributes::owner(stat);
+            if let Some((opened, _)) = &below {
+                attributes.extended = attributes::read(opened).map_err(SkipReason::Attributes)?;
+            }
+        }
+        let entry = SourceEntry { place, name, kind, mode, identity, attributes, has_other_names };
         Ok(Some((entry, below)))
     };
     match file_type {

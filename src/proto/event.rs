@@ -1,6 +1,6 @@
 //! What the machines tell the shell.
 
-use crate::wire::{Digest, EntryKind, Identity, RefuseCode, VoidReason};
+use crate::wire::{Digest, EntryKind, Identity, RefuseCode, VoidReason, limits};
 
 use super::error::Error;
 
@@ -74,6 +74,32 @@ pub enum SenderEvent {
     Closed(Error),
 }
 
+/// What belongs to a file, directory or link beside its bytes, mode and times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Numbers of its user and its group.
+    pub owner: Option<(u32, u32)>,
+    /// Names and values of extended attributes.
+    pub extended: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Attributes {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.owner.is_none() && self.extended.is_empty()
+    }
+
+    /// Bytes of all names and values.
+    pub fn bytes(&self) -> usize {
+        self.extended.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// As how many holes they count (proto.md, "Limits").
+    pub(super) fn weight(&self) -> usize {
+        self.extended.len() + self.bytes().div_ceil(limits::ATTRIBUTE_BYTES_A_HOLE)
+    }
+}
+
 /// An entry of the manifest as the receiver's shell gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedEntry {
@@ -93,6 +119,8 @@ pub struct ReceivedEntry {
     pub path: Vec<u8>,
     /// Text of a symbolic link, or the path of a hard link's file.
     pub target: Vec<u8>,
+    /// What was sent of owner and extended attributes.
+    pub attributes: Attributes,
 }
 
 /// What a receiver tells its shell, in the order in which the shell must act.
@@ -154,7 +182,9 @@ impl ReceiverEvent {
     /// Bytes of memory held beside its own.
     pub(super) fn memory_bytes(&self) -> usize {
         match self {
-            ReceiverEvent::Entry(entry) => entry.path.capacity() + entry.target.capacity(),
+            ReceiverEvent::Entry(entry) => {
+                entry.path.capacity() + entry.target.capacity() + entry.attributes.bytes()
+            }
             _ => 0,
         }
     }

@@ -44,7 +44,7 @@ mod transcript;
 pub use config::{ReceiverConfig, SenderConfig};
 pub use entry_window::EntryWindow;
 pub use error::Error;
-pub use event::{Outcome, ReceivedEntry, ReceiverEvent, SenderEvent};
+pub use event::{Attributes, Outcome, ReceivedEntry, ReceiverEvent, SenderEvent};
 pub use handshake::{Accepted, Admission};
 pub use range_set::{Gaps, RangeSet};
 pub use receiver::{Place, Progress, ReceivedRun, Receiver};

@@ -126,7 +126,7 @@ impl<'a> AnswerRecord<'a> {
     ///
     /// The record breaks a rule, and with it the transfer.
     pub fn decode(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, DecodeError> {
-        let Some(raw) = RawRecord::decode(bytes)? else {
+        let Some(raw) = RawRecord::decode(bytes, None)? else {
             return Ok(None);
         };
         let mut reader = Reader::new(raw.content);

@@ -57,6 +57,20 @@ pub const RECORD_HEADER_BYTES: usize = 3;
 pub const RECORD_CONTENT_BYTES_MAX: usize = 8_300;
 /// Most bytes of a manifest or an answer record.
 pub const RECORD_BYTES_MAX: usize = RECORD_HEADER_BYTES + RECORD_CONTENT_BYTES_MAX;
+/// Most bytes of the content of an ATTRIBUTE record: all that its length can state.
+pub const ATTRIBUTE_CONTENT_BYTES_MAX: usize = u16::MAX as usize;
+/// Most bytes of the name of an extended attribute: Linux's XATTR_NAME_MAX, limits.h.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 255;
+/// Most bytes of the value of one. Linux takes 256 more (XATTR_SIZE_MAX).
+pub const ATTRIBUTE_VALUE_BYTES_MAX: usize =
+    ATTRIBUTE_CONTENT_BYTES_MAX - 1 - ATTRIBUTE_NAME_BYTES_MAX;
+/// Most bytes of names and values of the extended attributes of an entry.
+pub const ATTRIBUTES_BYTES_MAX: usize = 1 << 17;
+/// Most extended attributes of an entry.
+pub const ATTRIBUTES_MAX: usize = 256;
+/// So many bytes of attributes, begun, and each attribute, count as one hole of an entry that is
+/// not settled.
+pub const ATTRIBUTE_BYTES_A_HOLE: usize = 256;
 /// Bytes of an ENTRY's content without path and target.
 pub const ENTRY_FIXED_BYTES: usize = 51;
 /// Most bytes of a path: Linux's PATH_MAX, limits.h.

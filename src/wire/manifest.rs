@@ -16,6 +16,8 @@ const HOLE: u8 = 2;
 const VOID: u8 = 3;
 const END: u8 = 4;
 const MORE: u8 = 5;
+const OWNER: u8 = 6;
+const ATTRIBUTE: u8 = 7;
 
 /// Permission bits and setuid, setgid, sticky.
 const MODE_MAX: u16 = 0o7777;
@@ -50,6 +52,20 @@ pub enum ManifestRecord<'a> {
         digests_bytes: u64,
         /// Over the manifest so far and that part of the digests space.
         digest: Digest,
+    },
+    /// Who owns what the next ENTRY announces.
+    Owner {
+        /// Number of the user.
+        user: u32,
+        /// Number of the group.
+        group: u32,
+    },
+    /// An extended attribute of what the next ENTRY announces.
+    Attribute {
+        /// 1 to 255 bytes without NUL.
+        name: &'a [u8],
+        /// At most 65,279 bytes, so that every name goes with it.
+        value: &'a [u8],
     },
     /// The last entry, a pipe, goes on for another block.
     More {
@@ -126,7 +142,7 @@ impl<'a> ManifestRecord<'a> {
     ///
     /// The record breaks a rule, and with it the transfer.
     pub fn decode(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, DecodeError> {
-        let Some(raw) = RawRecord::decode(bytes)? else {
+        let Some(raw) = RawRecord::decode(bytes, Some(ATTRIBUTE))? else {
             return Ok(None);
         };
         let mut reader = Reader::new(raw.content);
@@ -150,6 +166,13 @@ impl<'a> ManifestRecord<'a> {
                     _ => return Err(DecodeError::Invalid("MORE is no block")),
                 },
             },
+            OWNER => match (reader.u32()?, reader.u32()?) {
+                (u32::MAX, _) | (_, u32::MAX) => {
+                    return Err(DecodeError::Invalid("an owner's number means none"));
+                }
+                (user, group) => Self::Owner { user, group },
+            },
+            ATTRIBUTE => decode_attribute(&mut reader)?,
             unknown => return Err(DecodeError::RecordKind(unknown)),
         };
         reader.finish()?;
@@ -185,9 +208,25 @@ impl<'a> ManifestRecord<'a> {
                 writer.finish();
                 append(END, &[&content, digest.as_slice()], out);
             }
+            Self::Owner { user, group } => {
+                append(OWNER, &[&user.to_be_bytes(), &group.to_be_bytes()], out);
+            }
+            Self::Attribute { name, value } => {
+                let name_bytes = u8::try_from(name.len()).unwrap_or(u8::MAX);
+                append(ATTRIBUTE, &[&[name_bytes], name, value], out);
+            }
             Self::More { bytes } => append(MORE, &[&bytes.to_be_bytes()], out),
         }
     }
+}
+
+fn decode_attribute<'a>(reader: &mut Reader<'a>) -> Result<ManifestRecord<'a>, DecodeError> {
+    let name_bytes = usize::from(reader.u8()?);
+    let name = reader.bytes(name_bytes)?;
+    if name.is_empty() || name.contains(&0) {
+        return Err(DecodeError::Invalid("an attribute's name is empty or holds a NUL byte"));
+    }
+    Ok(ManifestRecord::Attribute { name, value: reader.rest() })
 }
 
 fn decode_hole<'a>(reader: &mut Reader<'a>) -> Result<ManifestRecord<'a>, DecodeError> {

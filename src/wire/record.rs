@@ -2,7 +2,7 @@
 
 use super::DecodeError;
 use super::codec::Reader;
-use super::limits::{ENTRIES_MAX, RECORD_BYTES_MAX, RECORD_CONTENT_BYTES_MAX};
+use super::limits::{ATTRIBUTE_CONTENT_BYTES_MAX, ENTRIES_MAX, RECORD_CONTENT_BYTES_MAX};
 
 /// One record, taken off the front of a stream; only its length is known to be right.
 pub(super) struct RawRecord<'a> {
@@ -14,13 +14,17 @@ pub(super) struct RawRecord<'a> {
 
 impl<'a> RawRecord<'a> {
     /// The first record of the stream; `None` if more bytes are needed.
-    pub(super) fn decode(stream: &'a [u8]) -> Result<Option<Self>, DecodeError> {
+    ///
+    /// `long` is the kind of record that may be as long as its length can state.
+    pub(super) fn decode(stream: &'a [u8], long: Option<u8>) -> Result<Option<Self>, DecodeError> {
         let mut reader = Reader::new(stream);
         let (Ok(kind), Ok(length)) = (reader.u8(), reader.u16()) else {
             return Ok(None);
         };
         let length = usize::from(length);
-        if length > RECORD_CONTENT_BYTES_MAX {
+        let most =
+            if Some(kind) == long { ATTRIBUTE_CONTENT_BYTES_MAX } else { RECORD_CONTENT_BYTES_MAX };
+        if length > most {
             return Err(DecodeError::Invalid("a record is longer than 8,300 bytes"));
         }
         let Ok(content) = reader.bytes(length) else {
@@ -34,7 +38,7 @@ impl<'a> RawRecord<'a> {
 /// Appends a record whose content is these parts, end to end.
 pub(super) fn append(kind: u8, content: &[&[u8]], out: &mut Vec<u8>) {
     let length = content.iter().map(|part| part.len()).sum::<usize>();
-    debug_assert!(length < RECORD_BYTES_MAX, "a record of ours keeps the limit");
+    debug_assert!(length <= ATTRIBUTE_CONTENT_BYTES_MAX, "a record of ours keeps the limit");
     out.push(kind);
     out.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
     for part in content {
@@ -77,7 +81,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_an_error() {
-        for kind in [0, 6, 255] {
+        for kind in [0, 8, 255] {
             assert_eq!(ManifestRecord::decode(&[kind, 0, 0]), Err(DecodeError::RecordKind(kind)));
         }
         for kind in [0, 10, 255] {

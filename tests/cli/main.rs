@@ -18,6 +18,8 @@ mod loss;
 
 // Cut transfers: killed processes, signals, nobody there.
 mod ends;
+// `--archive`.
+mod archive;
 // `--existing`.
 mod existing;
 // Standard input and output instead of files.

@@ -347,6 +347,13 @@ def manifest_records():
         **ENTRY, "type": 4, "path": b"tree/other", "target": b"tree/name"})
     row("record_entry_pipe", "record_entry", "ENTRY of a pipe", **{
         **ENTRY, "type": 5, "size": 1 << 20})
+    row("record_owner", "record_owner", "OWNER", user=1000, group=100)
+    row("record_owner_largest", "record_owner", "OWNER with the largest numbers", user=M32 - 1,
+        group=M32 - 1)
+    row("record_attribute", "record_attribute", "ATTRIBUTE", label_bytes=9, label=b"user.note",
+        value=b"\0\xff")
+    row("record_attribute_largest", "record_attribute", "ATTRIBUTE longer than any other record",
+        label_bytes=255, label=b"n" * 255, value=b"v" * 8100)
     row("record_more", "record_more", "MORE of a short last block", bytes=5)
     row("record_more_whole", "record_more", "MORE of a whole block", bytes=1 << 20)
     components = [b"n" * 255] * 15 + [b"m"] * 120 + [b"e" * 16]
@@ -434,6 +441,11 @@ def invalid_records():
                 b"\1\0\x32" + entry_with()[3:53])
     invalid_row("long", "record_entry", "length 8,301", b"\1\x20\x6d" + bytes(8301))
     invalid_row("kind", "record_void", "kind 8", b"\10\0\5" + bytes(5))
+    invalid_row("nobody", "record_owner", "user 2^32 - 1",
+                wire.record("record_owner", user=M32, group=1))
+    invalid_row("name", "record_attribute", "no name", b"\7\0\2\0v")
+    invalid_row("nul", "record_attribute", "NUL in the name", b"\7\0\4\3a\0b")
+    invalid_row("short", "record_attribute", "a name beyond the end", b"\7\0\3\3ab")
     invalid_row("empty", "record_more", "a MORE of 0 bytes", wire.record("record_more", bytes=0))
     invalid_row("long", "record_more", "a MORE above 2^20",
                 wire.record("record_more", bytes=(1 << 20) + 1))

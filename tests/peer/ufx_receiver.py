@@ -62,6 +62,7 @@ class Receiver:
         self.entries, self.starts, self.body_bytes = [], [], 0
         self.pending_paths = set()
         self.end = self.end_at = None
+        self.attributes = 0  # records that wait for their ENTRY
         self.tally = {"committed": 0, "present": 0, "failed": 0}
         self.folders, self.closed, self.ended_at = [], None, None
 
@@ -160,6 +161,14 @@ class Receiver:
             if found is None:
                 return
             name, fields, next_at = found
+            if name in ("record_owner", "record_attribute"):
+                wire.need(self.end is None, "attributes after END")
+                self.close_entry()
+                self.attributes += 1  # which a receiver may ignore
+                self.manifest_at = next_at
+                continue
+            wire.need(not self.attributes or name == "record_entry", "attributes of nothing")
+            self.attributes = 0
             if name == "record_hole":
                 self.take_hole(fields)
             else:

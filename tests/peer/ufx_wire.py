@@ -48,6 +48,8 @@ LAYOUTS = {
     "record_hole": [("offset", 6), ("bytes", 6)],
     "record_void": [("entry", 4), ("reason", 1)],
     "record_more": [("bytes", 4)],
+    "record_owner": [("user", 4), ("group", 4)],
+    "record_attribute": [("label_bytes", 1)],
     "record_end": [("entries", 4), ("body_bytes", 6), ("digests_bytes", 6)],
     "record_digest": [("entry", 4), ("block", 4), ("epoch", 1)],
     "answer_have": [("entry", 4), ("first_block", 4), ("blocks", 4)],
@@ -62,10 +64,11 @@ LAYOUTS = {
 }
 # What follows the fixed fields, where something does.
 TAILS = {"data": "payload", "ack": "bitmap", "close": "text", "hello": "zeros", "probe": "zeros",
-         "record_entry": "path+target", "record_end": "digest", "record_digest": "digest",
+         "record_entry": "path+target", "record_attribute": "label+value",
+         "record_end": "digest", "record_digest": "digest",
          "answer_refused": "text", "answer_failed": "text"}
 MANIFEST_KINDS = {1: "record_entry", 2: "record_hole", 3: "record_void", 4: "record_end",
-                  5: "record_more"}
+                  5: "record_more", 6: "record_owner", 7: "record_attribute"}
 ANSWER_KINDS = {1: "answer_have", 2: "answer_present", 3: "answer_refused", 4: "answer_again",
                 5: "answer_committed", 6: "answer_failed", 7: "answer_take", 8: "answer_end",
                 9: "answer_kept"}
@@ -113,10 +116,11 @@ def unpack(name, data):
         fields[field[0]] = raw if field[1] == RAW else int.from_bytes(raw, "big",
                                                                       signed=field[1] < 0)
     rest, tail = data[at:], TAILS.get(name)
-    if name == "record_entry":
-        need(fields["path_bytes"] <= len(rest), "path longer than the record")
-        fields["path"], fields["target"] = (rest[:fields["path_bytes"]],
-                                            rest[fields["path_bytes"]:])
+    if tail and "+" in tail:
+        first, second = tail.split("+")
+        size = fields[first + "_bytes"]
+        need(size <= len(rest), first + " longer than the record")
+        fields[first], fields[second] = rest[:size], rest[size:]
     elif tail == "zeros":
         fields["zeros"] = len(rest)
     elif tail:
@@ -194,6 +198,14 @@ def check_hole(f):
     need(f["bytes"] > 0 and f["offset"] + f["bytes"] <= BODY_MAX, "hole")
 
 
+def check_owner(f):
+    need(max(f["user"], f["group"]) < ENTRIES_MAX, "owner")
+
+
+def check_attribute(f):
+    need(f["label"] and b"\0" not in f["label"], "name of an attribute")
+
+
 def check_more(f):
     need(1 <= f["bytes"] <= BLOCK, "MORE")
 
@@ -227,6 +239,7 @@ def check_digest(f):
 CHECKS = {"hello": check_hello, "welcome": check_welcome, "start": check_hello,
           "data": check_data, "ack": check_ack, "close": check_close,
           "record_entry": check_entry, "record_hole": check_hole, "record_more": check_more,
+          "record_owner": check_owner, "record_attribute": check_attribute,
           "record_void": check_void,
           "record_digest": check_digest, "answer_have": check_have, "answer_present": check_row,
           "answer_refused": check_text_answer, "answer_again": check_again,
@@ -323,7 +336,7 @@ def next_record(kinds, data, at, algorithm):
         return None
     need(data[at] in kinds, "unknown kind")
     name, length = kinds[data[at]], int.from_bytes(data[at + 1:at + 3], "big")
-    need(length <= RECORD_MAX, "record too long")
+    need(length <= RECORD_MAX or name == "record_attribute", "record too long")
     end = at + 3 + length
     if len(data) < end:
         return None

@@ -9,6 +9,12 @@ use crate::vector::Vector;
 impl Vector {
     pub fn manifest_record<'a>(&self, path: &'a [u8], target: &'a [u8]) -> ManifestRecord<'a> {
         match self.kind() {
+            "record_owner" => ManifestRecord::Owner {
+                user: self.number("field.user"),
+                group: self.number("field.group"),
+            },
+            // Its two rows of bytes come as those of an ENTRY.
+            "record_attribute" => ManifestRecord::Attribute { name: path, value: target },
             "record_entry" => ManifestRecord::Entry(Entry {
                 kind: [
                     EntryKind::File,

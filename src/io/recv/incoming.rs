@@ -15,6 +15,7 @@ use crate::io::files::{Resumed, TempFile};
 use crate::io::journal::{Kept, Subject};
 use crate::io::metadata::Timestamp;
 use crate::io::name::RelativePath;
+use crate::proto::Attributes;
 use crate::wire::{DigestAlgorithm, limits};
 
 /// Blocks of one file that are digested while they are written; of others the rest is read back.
@@ -30,6 +31,8 @@ pub struct Incoming {
     pub size: u64,
     /// Its size is not known before its end.
     pub is_pipe: bool,
+    /// What is to be set beside.
+    pub attributes: Option<Attributes>,
     /// Further names it gets when it is committed.
     pub names: Vec<FurtherName>,
     pub landing: Landing,

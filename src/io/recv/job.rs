@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::io::buffer::Buffer;
 use crate::io::confine::FileError;
+use crate::io::name::{Escaped, RelativePath};
+use crate::io::tree::Made;
 use crate::proto::{ReceivedEntry, Receiver};
 use crate::wire::{Digest, EntryKind, RefuseCode, VoidReason};
 
@@ -168,6 +170,22 @@ pub fn cut(
         pieces.push((start + skip as u32, take as u32));
         left -= take;
         skip = 0;
+    }
+}
+
+/// How a directory that was to be made is settled.
+pub fn settled(entry: u32, made: Made) -> Done {
+    match made {
+        Made::Created => Done::Committed(entry),
+        Made::AlreadyThere => Done::Present(entry),
+    }
+}
+
+/// Says under which name something landed, if not under its own.
+pub fn note_name(path: &RelativePath, name: Option<Vec<u8>>, done: &mut Vec<Done>) {
+    if let Some(name) = name {
+        let text = format!("stored as {}", Escaped(&name));
+        done.push(Done::Note(path.as_bytes().to_vec(), text));
     }
 }
 

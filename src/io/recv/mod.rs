@@ -90,6 +90,8 @@ pub struct RecvRequest {
     pub links: Links,
     /// What becomes of what has another's name.
     pub existing: OnExisting,
+    /// Keep owners and extended attributes.
+    pub archive: bool,
     /// What to ask of the socket.
     pub socket: SocketOptions,
     /// Silence that ends a transfer.
@@ -409,6 +411,7 @@ impl Server<'_> {
             output: self.request.output.clone(),
             links: self.request.links,
             existing: self.request.existing,
+            archive: self.request.archive,
             modes: self.modes,
             fsync: self.request.fsync,
             digest: receiver.digest_algorithm(),

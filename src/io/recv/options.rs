@@ -9,6 +9,7 @@ use crate::io::descriptors::Descriptors;
 use crate::io::existing::OnExisting;
 use crate::io::metadata::ModePolicy;
 use crate::io::name::Links;
+use crate::proto::Attributes;
 use crate::wire::DigestAlgorithm;
 
 /// How entries are stored.
@@ -26,6 +27,8 @@ pub struct SinkOptions {
     pub links: Links,
     /// What becomes of what has another's name.
     pub existing: OnExisting,
+    /// Owners and extended attributes are kept.
+    pub archive: bool,
     /// What becomes of modes.
     pub modes: ModePolicy,
     /// Make files safe against a power cut before they count as committed.
@@ -38,4 +41,14 @@ pub struct SinkOptions {
     pub discard: bool,
     /// The sender is on this machine: its devices and inodes are ours.
     pub is_same_machine: bool,
+}
+
+impl SinkOptions {
+    /// What is made of a mode: all of it is kept with its owner, else as the process would.
+    pub fn modes_for(&self, attributes: &Attributes) -> ModePolicy {
+        match self.archive && attributes.owner.is_some() {
+            true => ModePolicy::EXACT,
+            false => self.modes,
+        }
+    }
 }

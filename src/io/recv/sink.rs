@@ -8,14 +8,15 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::incoming::{FurtherName, Incoming, Partial};
-use super::job::{Action, Done, Job, abandon_text, refuse_code, text};
+use super::job::{Action, Done, Job, abandon_text, note_name, refuse_code, settled, text};
 use super::options::SinkOptions;
+use crate::io::attributes;
 use crate::io::confine::FileError;
 use crate::io::existing::Verdict;
 use crate::io::files::TempFile;
 use crate::io::journal::{Kept, Subject};
 use crate::io::metadata::{Identity, Timestamp};
-use crate::io::name::{Escaped, RelativePath};
+use crate::io::name::RelativePath;
 use crate::io::tree::{
     Directories, Made, is_directory, is_one_file, make_hard_link, make_link, sync_name,
 };
@@ -158,7 +159,11 @@ impl Sink {
             };
         }
         let mode = u32::from(entry.mode);
-        let made = self.directories.make(root, path, mode, modified, &self.options.modes)?;
+        let modes = self.options.modes_for(&entry.attributes);
+        let made = self.directories.make(root, path, mode, modified, &modes)?;
+        if self.options.archive && made == Made::Created {
+            attributes::set_at(root, path, &entry.attributes, true)?;
+        }
         Ok(Some(settled(entry.entry, made)))
     }
 
@@ -179,6 +184,9 @@ impl Sink {
             Verdict::Store(_) if *dry_run => Done::Committed(entry.entry),
             Verdict::Store(landing) => {
                 let name = make_link(root, path, &entry.target, modified, landing)?;
+                if self.options.archive && name.is_none() {
+                    attributes::set_at(root, path, &entry.attributes, false)?;
+                }
                 note_name(path, name, done);
                 Done::Committed(entry.entry)
             }
@@ -220,7 +228,8 @@ impl Sink {
         };
         let mut incoming = Incoming {
             path: path.clone(),
-            mode: self.options.modes.apply(u32::from(entry.mode)),
+            mode: self.options.modes_for(&entry.attributes).apply(u32::from(entry.mode)),
+            attributes: self.options.archive.then(|| entry.attributes.clone()),
             modified,
             size: entry.size,
             is_pipe,
@@ -448,6 +457,12 @@ impl Sink {
         let SinkOptions { root, existing, fsync, .. } = &self.options;
         let result = incoming.complete(&self.options).and_then(|()| match incoming.file.take() {
             Some(file) => {
+                if let Some(attributes) = &incoming.attributes
+                    && let Err(error) = file.set_attributes(attributes)
+                {
+                    file.abandon();
+                    return Err(error);
+                }
                 file.commit_as(incoming.mode, incoming.modified, *fsync, incoming.landing)
             }
             None => Ok(None),
@@ -477,21 +492,6 @@ fn has_found(done: &[Done]) -> bool {
     done.iter().any(|one| matches!(one, Done::Present(_)))
 }
 
-fn settled(entry: u32, made: Made) -> Done {
-    match made {
-        Made::Created => Done::Committed(entry),
-        Made::AlreadyThere => Done::Present(entry),
-    }
-}
-
-/// Says under which name something landed, if not under its own.
-fn note_name(path: &RelativePath, name: Option<Vec<u8>>, done: &mut Vec<Done>) {
-    if let Some(name) = name {
-        let text = format!("stored as {}", Escaped(&name));
-        done.push(Done::Note(path.as_bytes().to_vec(), text));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::patience::Patience;
@@ -503,6 +503,7 @@ mod tests {
     use crate::io::existing::OnExisting;
     use crate::io::metadata::ModePolicy;
     use crate::io::name::Links;
+    use crate::proto::Attributes;
     use crate::wire;
 
     const FILES: u32 = 40;
@@ -516,6 +517,7 @@ mod tests {
             output: None,
             links: Links::default(),
             existing: OnExisting::default(),
+            archive: false,
             modes: ModePolicy { umask: 0o022, keep_special_bits: false },
             fsync: false,
             digest: DigestAlgorithm::Xxh3,
@@ -535,6 +537,7 @@ mod tests {
             identity: wire::Identity { device: 0, inode: 0, ctime_seconds: 0, ctime_nanos: 0 },
             path: format!("{entry}").into_bytes(),
             target: Vec::new(),
+            attributes: Attributes::default(),
         })
     }
 

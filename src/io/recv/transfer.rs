@@ -40,6 +40,10 @@ pub const SLAB_BYTES: usize = 256 << 10;
 /// transfer is reported without it.
 pub const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Said of the first entry that it is true of.
+const ATTRIBUTES_IGNORED: &str =
+    "here and below, owners and attributes not kept: the receiver runs without --archive";
+
 /// One transfer.
 pub struct Transfer {
     /// Where the sender is.
@@ -50,6 +54,8 @@ pub struct Transfer {
     pub receiver: Receiver,
     /// Connected to the sender.
     pub socket: Socket,
+    /// Owners and attributes are not kept, and that was not said.
+    ignores_attributes: bool,
     /// It measures the path: nothing is stored.
     pub visit: Option<Visit>,
     /// The disk holds every buffer: there is no use in reading the socket.
@@ -112,6 +118,7 @@ impl Transfer {
         shared: BufferPool,
     ) -> std::io::Result<Transfer> {
         let abandoned = options.patience.abandoned();
+        let ignores_attributes = !options.archive;
         let mut ending = WritingEnd::new(options);
         let writer = Writer::start(doorbell, abandoned, move |job| {
             let mut outcome = Vec::new();
@@ -123,6 +130,7 @@ impl Transfer {
             connection: receiver.opener().connection,
             receiver,
             socket,
+            ignores_attributes,
             visit: None,
             is_stalled: false,
             pool: BufferPool::new(BUFFERS_OWN, SLAB_BYTES),
@@ -376,14 +384,17 @@ impl Transfer {
         while let Some(event) = self.receiver.poll_event() {
             match event {
                 ReceiverEvent::Entry(entry) => {
+                    if self.ignores_attributes && !entry.attributes.is_empty() {
+                        self.ignores_attributes = false;
+                        self.tally.notes.push(&entry.path, ATTRIBUTES_IGNORED);
+                    }
                     self.tally.has_files |= entry.kind != EntryKind::Directory;
                     let kind = entry.kind;
                     let bytes = match kind {
                         EntryKind::File | EntryKind::Pipe => entry.size,
                         EntryKind::Directory | EntryKind::Symlink | EntryKind::HardLink => 0,
                     };
-                    let path = entry.path.clone();
-                    self.entries.push(bytes, Unsettled { path, bytes, kind });
+                    self.entries.push(bytes, Unsettled { path: entry.path.clone(), bytes, kind });
                     self.actions.push(Action::Entry(entry));
                 }
                 ReceiverEvent::Hole { entry, offset, bytes } => {

@@ -88,7 +88,7 @@ impl Drop for Announcer {
 fn walk(sources: &Sources, send: &SyncSender<Found>, doorbell: &Doorbell) {
     for item in sources.items() {
         let found = match item {
-            WalkItem::Entry(entry) => match holes(sources, &entry) {
+            WalkItem::Entry(mut entry) => match look_into(sources, &mut entry) {
                 Ok(holes) => Found::Entry(entry, holes),
                 Err(error) => Found::Unreadable(entry, error),
             },
@@ -105,13 +105,22 @@ fn walk(sources: &Sources, send: &SyncSender<Found>, doorbell: &Doorbell) {
     let _ = send.send(Found::End);
 }
 
-/// The ranges of a file between its data ranges.
-fn holes(sources: &Sources, entry: &SourceEntry) -> Result<Vec<Range<u64>>, SourceError> {
+/// What has to be looked up in the file itself: its extended attributes, and the ranges between its
+/// data ranges, which are returned.
+fn look_into(sources: &Sources, entry: &mut SourceEntry) -> Result<Vec<Range<u64>>, SourceError> {
     let mut holes = Vec::new();
-    if !matches!(entry.kind, EntryKind::File { may_have_holes: true }) {
+    let EntryKind::File { may_have_holes } = entry.kind else { return Ok(holes) };
+    let reads_attributes = sources.archive && sources.pipe().is_none();
+    if !may_have_holes && !reads_attributes {
         return Ok(holes);
     }
     let file = sources.open(entry)?;
+    if reads_attributes {
+        entry.attributes.extended = file.attributes()?;
+    }
+    if !may_have_holes {
+        return Ok(holes);
+    }
     let mut end = 0;
     for range in file.data_ranges() {
         let range = range?;

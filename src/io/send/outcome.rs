@@ -98,7 +98,8 @@ impl Ending {
     pub fn announced(&mut self, entry: &SourceEntry) {
         self.announced += 1;
         self.announced_directories += u64::from(entry.kind == EntryKind::Directory);
-        if let Some(bits) = special_bits(entry.mode)
+        if entry.attributes.owner.is_none()
+            && let Some(bits) = special_bits(entry.mode)
             && matches!(entry.kind, EntryKind::File { .. } | EntryKind::Directory)
         {
             self.notes.push(entry.name.as_bytes(), format!("{bits} not kept"));
@@ -152,7 +153,10 @@ impl Ending {
             SkipReason::Special(_) | SkipReason::LinkLeavesTree => {
                 self.skipped.push(&skipped.name, reason);
             }
-            SkipReason::Unreadable(_) | SkipReason::Name(_) | SkipReason::Vanished => {
+            SkipReason::Unreadable(_)
+            | SkipReason::Attributes(_)
+            | SkipReason::Name(_)
+            | SkipReason::Vanished => {
                 self.announced += 1;
                 self.local_failures += 1;
                 self.failed.push(&skipped.name, reason);

@@ -61,6 +61,8 @@ struct Slot {
     kept: RangeSet,
     /// Bytes of its path and its target.
     name_bytes: usize,
+    /// As how many holes its attributes count.
+    weight: usize,
 }
 
 /// All entries that are not settled, and the stored ranges of the body.
@@ -146,6 +148,14 @@ impl Reassembly {
         }
         self.slots.push(bytes, Slot::default());
         true
+    }
+
+    /// What belongs to the last entry counts as so many holes.
+    pub fn weigh_last(&mut self, weight: usize) {
+        if let Some(slot) = self.slots.get_mut(self.slots.entries().wrapping_sub(1)) {
+            slot.weight = weight;
+            self.holes += weight;
+        }
     }
 
     /// The size of the last entry is not known yet.
@@ -399,7 +409,7 @@ impl Reassembly {
         self.close(entry);
         let Some(slot) = self.slots.remove(entry) else { return false };
         self.waiting_digests -= slot.digests.len();
-        self.holes -= slot.holes.range_count();
+        self.holes -= slot.holes.range_count() + slot.weight;
         self.name_bytes -= slot.name_bytes;
         true
     }

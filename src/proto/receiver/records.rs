@@ -2,7 +2,7 @@
 
 use super::Receiver;
 use crate::proto::error::Error;
-use crate::proto::event::{ReceivedEntry, ReceiverEvent};
+use crate::proto::event::{Attributes, ReceivedEntry, ReceiverEvent};
 use crate::wire::{
     CloseCode, Data, Digest, DigestRecord, Entry, EntryKind, ManifestRecord, RefuseCode, Space,
     limits,
@@ -22,6 +22,8 @@ pub(super) struct Following {
     hole: bool,
     /// The last entry is a pipe: no ENTRY.
     has_pipe: bool,
+    /// Of the next ENTRY, nothing but that and more of its kind.
+    attributes: Attributes,
     /// MORE: it is, and all its blocks so far are whole ones.
     more: bool,
 }
@@ -83,7 +85,33 @@ impl Receiver {
     }
 
     fn on_manifest_record(&mut self, record: &ManifestRecord<'_>) -> Result<(), &'static str> {
+        if !self.following.attributes.is_empty()
+            && !matches!(
+                record,
+                ManifestRecord::Entry(_)
+                    | ManifestRecord::Owner { .. }
+                    | ManifestRecord::Attribute { .. }
+            )
+        {
+            return Err("attributes precede no entry");
+        }
         match *record {
+            ManifestRecord::Owner { user, group } => {
+                match self.following.attributes.owner.replace((user, group)) {
+                    None if self.end.is_none() => Ok(()),
+                    _ => Err("an owner comes twice or too late"),
+                }
+            }
+            ManifestRecord::Attribute { name, value } => {
+                let attributes = &mut self.following.attributes;
+                attributes.extended.push((name.to_vec(), value.to_vec()));
+                let is_small = attributes.extended.len() <= limits::ATTRIBUTES_MAX
+                    && attributes.bytes() <= limits::ATTRIBUTES_BYTES_MAX;
+                match is_small && self.end.is_none() {
+                    true => Ok(()),
+                    false => Err("attributes come too late or are too long"),
+                }
+            }
             ManifestRecord::Entry(ref entry) => self.on_entry(entry),
             ManifestRecord::Hole { offset, bytes } => {
                 let entry = self.body.entries().wrapping_sub(1);
@@ -141,11 +169,16 @@ impl Receiver {
         if self.following.has_pipe {
             return Err("an entry follows a pipe");
         }
+        let attributes = std::mem::take(&mut self.following.attributes);
+        if entry.kind == EntryKind::HardLink && !attributes.is_empty() {
+            return Err("a hard link has attributes");
+        }
         let number = self.body.entries();
         if !self.body.push_entry(entry.body_bytes()) {
             return Err("the body is too long");
         }
         self.body.count_name(entry.path.len() + entry.target.len());
+        self.body.weigh_last(attributes.weight());
         self.following.hole = entry.kind == EntryKind::File;
         if entry.kind == EntryKind::Pipe {
             self.following.has_pipe = true;
@@ -161,6 +194,7 @@ impl Receiver {
             identity: entry.identity,
             path: entry.path.to_vec(),
             target: entry.target.to_vec(),
+            attributes,
         }));
         if self.dry_run {
             self.body.close(number);
@@ -291,6 +325,43 @@ mod tests {
         read(&mut receiver, &[FILE, ManifestRecord::Hole { offset: 0, bytes: 100 }]);
         assert!(matches!(receiver.poll_event(), Some(ReceiverEvent::Entry(_))));
         assert_eq!(receiver.poll_event(), None);
+    }
+
+    //= proto.md#manifest-records
+    //= type=test
+    //# nothing but these and ENTRY may follow them.
+    #[test]
+    fn attributes_come_before_their_entry_and_within_their_bounds() {
+        const OWNER: ManifestRecord<'_> = ManifestRecord::Owner { user: 5, group: 6 };
+        const NOTE: ManifestRecord<'_> = ManifestRecord::Attribute { name: b"n", value: b"v" };
+        let mut receiver = dry_run();
+        read(&mut receiver, &[NOTE, OWNER, NOTE, FILE, FILE]);
+        let Some(ReceiverEvent::Entry(first)) = receiver.poll_event() else { panic!() };
+        assert_eq!((first.attributes.owner, first.attributes.extended.len()), (Some((5, 6)), 2));
+        let Some(ReceiverEvent::Entry(second)) = receiver.poll_event() else { panic!() };
+        assert!(second.attributes.is_empty());
+        let link = match FILE {
+            ManifestRecord::Entry(file) => {
+                ManifestRecord::Entry(Entry { kind: EntryKind::HardLink, target: b"b", ..file })
+            }
+            _ => unreachable!("it is an entry"),
+        };
+        let large = ManifestRecord::Attribute { name: b"n", value: &[0; 50_000] };
+        let hole = ManifestRecord::Hole { offset: 0, bytes: 1 };
+        let broken: [&[ManifestRecord<'_>]; 5] = [
+            &[OWNER, OWNER, FILE],
+            &[FILE, OWNER, hole],
+            &[OWNER, link],
+            &[large, large, large],
+            &[NOTE; limits::ATTRIBUTES_MAX + 1],
+        ];
+        for records in broken {
+            let mut receiver = dry_run();
+            read(&mut receiver, records);
+            let mut events = std::iter::from_fn(|| receiver.poll_event());
+            let is_end = |event| matches!(event, ReceiverEvent::Closed(Error::Protocol { .. }));
+            assert!(events.any(is_end), "{records:?}");
+        }
     }
 
     //= proto.md#end

@@ -2,6 +2,7 @@
 //! become records of the manifest and digest spaces (proto.md, "Spaces").
 
 use super::Sender;
+use crate::proto::event::Attributes;
 use crate::wire::{Digest, DigestRecord, Entry, ManifestRecord, VoidReason, limits};
 
 /// Manifest and digest bytes the sender holds at most before it takes no more entries.
@@ -31,9 +32,21 @@ impl Sender {
 
     /// Announces an entry; returns its number.
     pub fn push_entry(&mut self, entry: &Entry<'_>) -> u32 {
+        self.push_entry_with(&Attributes::default(), entry)
+    }
+
+    /// The same with what belongs to it, which keeps to the limits.
+    pub fn push_entry_with(&mut self, attributes: &Attributes, entry: &Entry<'_>) -> u32 {
+        if let Some((user, group)) = attributes.owner {
+            self.push_manifest(&ManifestRecord::Owner { user, group });
+        }
+        for (name, value) in &attributes.extended {
+            self.push_manifest(&ManifestRecord::Attribute { name, value });
+        }
         self.push_manifest(&ManifestRecord::Entry(*entry));
         let number = self.body.push_entry(entry.body_bytes(), !self.config.dry_run);
         self.body.count_name(entry.path.len() + entry.target.len());
+        self.body.weigh_last(attributes.weight());
         number
     }
 

@@ -82,6 +82,14 @@ impl BodyQueue {
         entry
     }
 
+    /// What belongs to the last entry counts as so many holes.
+    pub fn weigh_last(&mut self, weight: usize) {
+        if let Some(span) = self.spans.get_mut(self.entries().wrapping_sub(1)) {
+            span.holes += u32::try_from(weight).unwrap_or(u32::MAX);
+            self.holes += weight;
+        }
+    }
+
     /// The last entry goes on for so many bytes.
     pub fn push_more(&mut self, bytes: u64) {
         let entry = self.entries().wrapping_sub(1);

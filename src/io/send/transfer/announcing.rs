@@ -8,6 +8,7 @@ use super::Transfer;
 use crate::io::send::announce::{Found, Nothing};
 use crate::io::send::outgoing;
 use crate::io::source::{EntryKind, SourceEntry};
+use crate::proto::Attributes;
 use crate::wire::CloseCode;
 
 impl Transfer<'_> {
@@ -63,7 +64,13 @@ impl Transfer<'_> {
 
     fn push_entry(&mut self, mut source: SourceEntry, mut holes: Vec<Range<u64>>) {
         self.shared.resolve(&mut source, &mut holes);
-        let entry = self.sender.push_entry(&outgoing::wire_entry(&source));
+        if let EntryKind::HardLink { .. } = source.kind {
+            // They belong to the file.
+            source.attributes = Attributes::default();
+        }
+        let attributes = std::mem::take(&mut source.attributes);
+        let entry = self.sender.push_entry_with(&attributes, &outgoing::wire_entry(&source));
+        source.attributes.owner = attributes.owner;
         if !self.request.config.dry_run {
             for hole in &holes {
                 self.sender.push_hole(hole.start, hole.end - hole.start);
