@@ -146,6 +146,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn answers_do_not_go_to_a_receiver_and_other_data_does() {
+        for space in [Space::Body, Space::Manifest, Space::Digests, Space::Answers] {
+            let data = Frame::Data(Data { space, offset: 0, payload: &[1] });
+            assert_eq!(data.may_go_to_receiver(), space != Space::Answers, "{space:?}");
+        }
+    }
+
+    #[test]
     fn the_types_are_the_numbers_1_to_7() {
         for byte in 0..=255 {
             let frame_type = FrameType::from_byte(byte);
