@@ -102,8 +102,8 @@ pub struct ReceiverStats {
     pub filling_bytes_received: u64,
     /// Of these, body, whatever was there already included.
     pub body_bytes_received: u64,
-    /// Of these, body that was wanted.
-    pub body_bytes_new: u64,
+    /// Of these, body that had come before; not what an interrupted transfer has left.
+    pub body_bytes_again: u64,
     /// Time in which credit bounded the sender because of the socket's buffer.
     pub held_by_socket: Duration,
     /// Time in which credit bounded the sender because of the disk.

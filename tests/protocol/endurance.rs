@@ -34,6 +34,24 @@ fn assert_frugal(outcome: &TransferOutcome, loss: f64) {
     assert!((sent as f64) < 4.0 * least, "{sent} packets were sent, {least:.0} are the least");
 }
 
+/// Nothing waits for a round trip of its own: what files cost beside their bytes is their records.
+#[test]
+fn many_small_files_take_at_most_three_times_as_long_as_one_of_their_size() {
+    const FILES: u64 = 2_000;
+    const BYTES: u64 = 4 * KIB;
+    for rate in [100_000_000, 1_000_000_000] {
+        let time = |files: Vec<SimFile>| {
+            let path = Path::new(Some(rate), Duration::from_millis(50));
+            let outcome = Simulation::new(path).files(files).run();
+            outcome.assert_delivered();
+            outcome.first().sender_time.expect("the sender ended")
+        };
+        let one = time(vec![SimFile::new(FILES * BYTES)]);
+        let many = time((0..FILES).map(|_| SimFile::new(BYTES)).collect());
+        assert!(many <= 3 * one, "{many:?} for {FILES} files and {one:?} for one, at {rate} bit/s");
+    }
+}
+
 #[test]
 fn loss_in_both_directions_costs_packets_in_proportion() {
     for loss in [0.0, 0.01, 0.05, 0.2, 0.5] {

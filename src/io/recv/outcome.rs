@@ -161,7 +161,7 @@ pub fn report_of(
 fn fill_packets(report: &mut Report, stats: &ReceiverStats, headers: u64) {
     let lost = stats.packets_numbered.saturating_sub(stats.packets_received);
     let payload = (stats.datagram_bytes_max.saturating_sub(limits::DATA_HEADER_BYTES)).max(1);
-    let again = stats.body_bytes_received.saturating_sub(stats.body_bytes_new);
+    let again = stats.body_bytes_again;
     report.packets.sent = Some(stats.packets_numbered);
     report.packets.body_bytes = Some(stats.body_bytes_received);
     report.packets.lost = Some(lost);

@@ -541,6 +541,38 @@ mod tests {
         })
     }
 
+    /// A directory that takes `a` and `A` for one name, as far as a receiver can see it: whatever
+    /// gets one of them has the other.
+    #[test]
+    fn of_two_names_that_a_directory_takes_for_one_the_second_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let mut sink = Sink::new(options(Root::open(place.path()).unwrap(), 3));
+        let named = |number: u32, path: &[u8], seconds: i64| {
+            let Action::Entry(file) = entry(number) else { unreachable!("it is an entry") };
+            let (path, mtime) = (path.to_vec(), (seconds, 0));
+            Action::Entry(ReceivedEntry { path, mtime, ..file })
+        };
+        let mut run = |actions: Vec<Action>| {
+            let buffer = Arc::new(BufferPool::new(1, 0).take().unwrap());
+            let mut done = Vec::new();
+            sink.run(&Job { buffer, pieces: Vec::new(), actions }, &mut done);
+            done
+        };
+        // Both are under way before either is there.
+        run(vec![named(0, b"a", 1), named(1, b"A", 2)]);
+        let done = run(vec![Action::Commit { entry: 0 }]);
+        assert!(matches!(done[..], [Done::Committed(0)]), "{done:?}");
+        std::fs::hard_link(place.path().join("a"), place.path().join("A")).unwrap();
+        let done = run(vec![Action::Commit { entry: 1 }]);
+        assert!(matches!(done[..], [Done::Failed(1, RefuseCode::Exists, _)]), "{done:?}");
+        // Or the second comes when the first is there.
+        let done = run(vec![named(2, b"A", 3)]);
+        assert!(matches!(done[..], [Done::Refused(2, RefuseCode::Exists, _)]), "{done:?}");
+        let modified = std::fs::metadata(place.path().join("a")).unwrap().modified().unwrap();
+        let seconds = modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(seconds, 1, "the first was touched");
+    }
+
     /// Every file is incomplete before any is complete, as on a path that reorders or loses.
     #[test]
     fn more_files_are_incomplete_at_a_time_than_may_be_open() {

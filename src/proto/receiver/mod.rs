@@ -330,10 +330,8 @@ impl Receiver {
         }
         if fresh && held_end > run.offset {
             let mut steps = std::mem::take(&mut self.steps);
-            let placed_before = places.len();
-            self.body.store(run.offset..held_end, places, &mut steps);
-            let placed = places.iter().skip(placed_before).map(|place| place.bytes);
-            self.stats.body_bytes_new += placed.sum::<u64>();
+            self.stats.body_bytes_again +=
+                self.body.store(run.offset..held_end, places, &mut steps);
             self.steps = steps;
             if self.digests_wait {
                 // Blocks that are complete now make room for the digests of others.

@@ -240,8 +240,20 @@ impl Reassembly {
 
     /// Stores `range` as far as it is not stored yet: appends where its parts belong, and what
     /// follows for blocks. Call only for what [`Reassembly::accepts`].
-    pub fn store(&mut self, range: Range<u64>, places: &mut Vec<Place>, steps: &mut Vec<Step>) {
+    ///
+    /// Returns how many of its bytes had come before.
+    pub fn store(
+        &mut self,
+        range: Range<u64>,
+        places: &mut Vec<Place>,
+        steps: &mut Vec<Step>,
+    ) -> u64 {
         let gaps: Vec<Range<u64>> = self.stored.gaps(range.clone()).collect();
+        let missing: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
+        let again = match missing == range.end - range.start {
+            true => 0,
+            false => self.came_before(&range),
+        };
         let placed_before = places.len();
         for gap in gaps {
             self.stored.insert(gap.clone());
@@ -264,6 +276,23 @@ impl Reassembly {
                 self.check_block(place.entry, block as u32, steps);
             }
         }
+        again
+    }
+
+    /// Bytes of `range` that came before: stored, and neither left by an interrupted transfer nor
+    /// of an entry that nothing is wanted of.
+    fn came_before(&self, range: &Range<u64>) -> u64 {
+        let length = |part: Range<u64>| part.end - part.start;
+        let mut bytes = 0;
+        for (_, body, slot) in self.slots.within(range).filter(|(_, _, slot)| !slot.closing) {
+            let part = range.start.max(body.start)..range.end.min(body.end);
+            bytes += self.stored.covered_parts(&part).map(length).sum::<u64>();
+            let in_file = part.start - body.start..part.end - body.start;
+            let kept: u64 = slot.kept.covered_parts(&in_file).map(length).sum();
+            // A block may have been asked for again before it turned out to be kept.
+            bytes = bytes.saturating_sub(kept);
+        }
+        bytes
     }
 
     /// A digest record. Returns None if its entry, or its block of a pipe, is not known yet,
@@ -423,6 +452,19 @@ mod tests {
 
     fn digest() -> Digest {
         Digest::from_slice(&[7; 16]).unwrap()
+    }
+
+    #[test]
+    fn what_an_interrupted_transfer_has_left_did_not_come_before() {
+        let mut body = Reassembly::default();
+        let (mut places, mut steps) = (Vec::new(), Vec::new());
+        assert!(body.push_entry(4 * BLOCK));
+        assert!(body.keep(0, 0..2, &mut steps));
+        assert_eq!(body.store(0..BLOCK, &mut places, &mut steps), 0, "it is kept");
+        assert_eq!(body.store(BLOCK..3 * BLOCK, &mut places, &mut steps), 0, "half of it is");
+        assert_eq!(body.store(0..4 * BLOCK, &mut places, &mut steps), BLOCK);
+        body.close(0);
+        assert_eq!(body.store(0..4 * BLOCK, &mut places, &mut steps), 0, "none of it is wanted");
     }
 
     fn store(body: &mut Reassembly, range: Range<u64>) -> (Vec<Place>, Vec<Step>) {
