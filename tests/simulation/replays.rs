@@ -23,3 +23,20 @@ fn a_file_that_changes_before_a_repetition_is_not_stored_without_digests() {
         "faults":[{"Loss":["There",0.3]}]}"#,
     );
 }
+
+/// One datagram filled the path for longer than a probe timeout: what had arrived was sent again,
+/// and nothing else.
+#[test]
+fn a_datagram_that_takes_longer_than_a_timeout_holds_nothing_up() {
+    replay(
+        r#"{"seed":4305,"rate":295655,"delay_us":[1000,1000],"queue_packets":null,"mtu":65535,
+        "transfers":[[{"size":29767,"what":"Plain"},{"size":28648,"what":{"Damaged":[0,4]}},
+        {"size":1453,"what":"Plain"},{"size":39256,"what":"Plain"},{"size":1,"what":"Plain"},
+        {"size":65537,"what":"Plain"},{"size":23017,"what":"Plain"},{"size":62850,
+        "what":{"Damaged":[0,1]}},{"size":72783,"what":"Plain"},{"size":607730,
+        "what":"Plain"}]],"payload":false,"digest":1,"fixed_rate":null,"icmp":false,
+        "same_port":false,"again_after":82,"quiet_at":124212,"packets":[[0,512],[0,512]],
+        "faults":[{"Loss":["There",0.033025]},{"Reordering":["There",0.099942,3176]},
+        {"Loss":["Back",0.413471]},{"Restart":[28457,68,false]}]}"#,
+    );
+}

@@ -7,6 +7,10 @@ use crate::proto::entry_window::EntryWindow;
 use crate::proto::range_set::RangeSet;
 use crate::wire::{PacketNumber, limits};
 
+/// Separate ranges that are known to have arrived though a copy of them is under way. Beyond that
+/// some are sent once more.
+const ARRIVED_RANGES_MAX: usize = 4_096;
+
 /// An entry that the receiver has not settled.
 #[derive(Clone, Debug)]
 struct Span {
@@ -232,7 +236,14 @@ impl BodyQueue {
     /// `range` has arrived after all, in packets from `number` on.
     pub fn on_spurious(&mut self, number: PacketNumber, range: &Range<u64>) {
         for part in self.parts_that_count(number, range) {
-            self.forget_lost(&part);
+            // What waits no longer is under way again: its loss is none. On a path that a single
+            // datagram fills for longer than a timeout, nothing else would ever be sent.
+            let waited = self.lost.remove(&part);
+            self.repeats.remove(&part);
+            let is_under_way = waited < part.end - part.start;
+            if is_under_way && self.arrived.range_count() < ARRIVED_RANGES_MAX {
+                self.arrived.insert(part);
+            }
         }
     }
 
@@ -348,6 +359,17 @@ mod tests {
         queue.on_lost(200..300);
         queue.on_spurious(PacketNumber(50), &(200..300));
         assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), None);
+    }
+
+    #[test]
+    fn what_arrived_late_while_a_copy_was_under_way_is_not_lost_with_the_copy() {
+        let mut queue = queue(&[1_000]);
+        queue.next_chunk(u64::MAX, u64::MAX, 0);
+        queue.on_lost(0..1_000);
+        assert_eq!(queue.next_chunk(600, u64::MAX, 0), Some((0..600, false)));
+        queue.on_spurious(PacketNumber(1), &(0..600));
+        queue.on_lost(0..600);
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), Some((600..1_000, false)));
     }
 
     #[test]
