@@ -43,7 +43,7 @@ const NAMES: &[Misdeed] = &[
         name: "256 components, and none of them there",
         rule: PREFIX_RULE,
         does: |peer| announce_and_end(peer, &[forge::file(&deep(b"d/", 256), 0)]),
-        then: Then::Settled(&["failed Disk"]),
+        then: Then::Settled(&["refused Disk"]),
         leaves: &[],
     },
     Misdeed {
@@ -134,7 +134,7 @@ const TREES: &[Misdeed] = &[
             let again = forge::directory(b"d");
             announce_and_end(peer, &[forge::link(b"d", b"."), again, forge::file(b"d/x", 0)]);
         },
-        then: Then::Settled(&["committed", "refused Exists", "failed Disk"]),
+        then: Then::Settled(&["committed", "refused Exists", "refused Disk"]),
         leaves: &["d"],
     },
     Misdeed {
