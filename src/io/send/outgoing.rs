@@ -302,8 +302,17 @@ impl Digester {
         }
     }
 
+    /// The pipe that is digested has come to its end, with so many bytes.
+    pub fn end_pipe(&mut self, bytes: u64) {
+        if let Some(current) = &mut self.current {
+            // Blocks announced after the last read are still to be digested.
+            current.file_bytes = bytes;
+        }
+        self.end_if_complete();
+    }
+
     /// Ends the file that is digested if all of it is.
-    pub fn end_if_complete(&mut self) {
+    fn end_if_complete(&mut self) {
         if self.current.as_ref().is_some_and(|current| current.next == current.file_bytes) {
             self.end_file();
         }

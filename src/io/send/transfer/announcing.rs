@@ -107,7 +107,7 @@ impl Transfer<'_> {
         let outgoing = self.pipe_entry.take().and_then(|entry| self.list.get_mut(entry));
         if let Some(outgoing) = outgoing {
             outgoing.may_grow = false;
-            self.digester.end_if_complete();
+            self.digester.end_pipe(outgoing.body.end - outgoing.body.start);
         }
     }
 
