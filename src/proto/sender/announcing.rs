@@ -80,7 +80,7 @@ impl Sender {
         self.push_digest_record(entry, block, 0, digest);
     }
 
-    /// Sends a block again under a new epoch, in answer to [`SenderEvent::Again`].
+    /// Sends a block again under a new epoch, in answer to [`crate::proto::SenderEvent::Again`].
     pub fn resend_block(&mut self, entry: u32, block: u32, epoch: u8, digest: Digest) {
         self.push_digest_record(entry, block, epoch, digest);
         self.body.resend_block(entry, block, self.in_flight.next_number());

@@ -17,6 +17,10 @@ pub const RUN_PACKETS_MAX: u64 = 64;
 /// ACKs never move their base cannot make the sender remember all.
 const REMEMBERED_NUMBERS: u64 = 200_000;
 
+/// Runs that are remembered at most, 32 MB of them: of full batches 16 GB under way, 1 s at 100
+/// Gbit/s. A receiver that claims more would else fill the sender's memory.
+const RUNS_MAX: usize = 250_000;
+
 /// A contiguous range of one space, as a packet or several carried it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
@@ -192,6 +196,11 @@ impl InFlight {
     /// Bytes of datagrams neither reported nor lost.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether so much is under way that nothing may join it but a probe.
+    pub fn is_full(&self) -> bool {
+        self.runs.len() >= RUNS_MAX
     }
 
     /// Bytes declared lost since the transfer began.
@@ -473,6 +482,17 @@ mod tests {
         on_ack(&mut in_flight, 0, 0);
         assert_eq!(in_flight.runs.len() as u64, runs);
         assert_eq!(on_ack(&mut in_flight, 0, u64::MAX).packets, 0);
+    }
+
+    #[test]
+    fn what_is_under_way_is_bounded() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        while !in_flight.is_full() {
+            in_flight.on_sent(Time::ZERO, 1, None, 0, 1_200, Mark::default());
+        }
+        // Probes leave all the same.
+        in_flight.on_sent(Time::ZERO, 1, None, 0, 1_200, Mark::default());
+        assert!(in_flight.memory_bytes() < 40 << 20, "{} bytes", in_flight.memory_bytes());
     }
 
     #[test]

@@ -329,7 +329,7 @@ impl Sender {
         if self.config.sabotage.has(Bug::IgnoreWindow) {
             return false;
         }
-        in_flight > 0 && in_flight + datagram > self.window_bytes()
+        self.in_flight.is_full() || in_flight > 0 && in_flight + datagram > self.window_bytes()
     }
 
     pub(super) fn set_pace(&mut self, now: Time) {
