@@ -437,7 +437,7 @@ mod tests {
             assert_binomial(count(&|fate| fate.corruption.is_some()), 0.4);
             for kind in CorruptionKind::ALL {
                 let of_kind = |fate: &Fate| fate.corruption.is_some_and(|it| it.kind == kind);
-                assert_binomial(count(&of_kind), 0.1);
+                assert_binomial(count(&of_kind), 0.4 / CorruptionKind::ALL.len() as f64);
             }
         }
     }

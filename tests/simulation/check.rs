@@ -161,7 +161,7 @@ fn short_queue(scenario: &Scenario) -> Duration {
     let is_short = scenario.queue_packets.is_some_and(|packets| packets < 44);
     let bytes: u64 = scenario.transfers.iter().flatten().map(|file| file.size).sum();
     let round = Duration::from_micros(slowest_delay_us(scenario)) + Duration::from_millis(300);
-    if is_short { round * (8 * bytes / 1_000) as u32 } else { Duration::ZERO }
+    if is_short { round * (2 * bytes / 1_000) as u32 } else { Duration::ZERO }
 }
 
 /// When a fault is over that goes by the clock.

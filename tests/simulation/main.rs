@@ -31,7 +31,7 @@ use crate::shrink::{as_test, failure, shrink};
 use crate::slice::{number, run_slice};
 
 /// What a test run covers.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 20_000;
 
 #[test]
 fn whatever_is_drawn_every_invariant_holds_on_every_event() {

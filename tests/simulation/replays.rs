@@ -40,3 +40,15 @@ fn a_datagram_that_takes_longer_than_a_timeout_holds_nothing_up() {
         {"Loss":["Back",0.413471]},{"Restart":[28457,68,false]}]}"#,
     );
 }
+
+/// A black hole left a rate of two packets a second behind, and no probe for more could be told
+/// from it.
+#[test]
+fn a_path_that_gets_smaller_is_filled_again() {
+    replay(
+        r#"{"seed":15420,"rate":1094784,"delay_us":[221184,221184],"queue_packets":null,
+        "mtu":65535,"transfers":[[{"size":3801056,"what":"Plain"}]],"payload":false,"digest":1,
+        "fixed_rate":null,"icmp":false,"same_port":false,"again_after":260,"quiet_at":73581,
+        "packets":[[0,1],[0,1]],"faults":[{"MtuChange":[24616,1300]}]}"#,
+    );
+}

@@ -74,6 +74,12 @@ const QUEUE_MAX: Duration = Duration::from_millis(5);
 /// and show rather how hosts wake up than what the path does.
 const ROUND_MIN: Duration = Duration::from_millis(4);
 
+/// Datagrams a round trip that are paced at least, as BBR's least window of four packets: a rate that
+/// a black hole has left behind could else not be told from the path's. Round trips shorter than
+/// this count as so long, lest the least were much on a slow link that is near.
+const LEAST_DATAGRAMS: f64 = 4.0;
+const LEAST_ROUND_TRIP: Duration = Duration::from_millis(400);
+
 /// Packets of the first flight: their spacing on arrival is the first rate sample.
 const FIRST_WINDOW_PACKETS: u64 = 64;
 
@@ -180,6 +186,12 @@ impl Auto {
     /// The model's rate: bytes per second that arrive.
     fn rate(&self) -> Option<f64> {
         self.rates.best().map(|rate| rate as f64)
+    }
+
+    /// What is paced at least, in bytes per second.
+    fn least_rate(&self) -> f64 {
+        let round_trip = self.base_rtt().max(LEAST_ROUND_TRIP);
+        LEAST_DATAGRAMS * self.datagram_bytes as f64 / round_trip.as_secs_f64()
     }
 
     /// A delay without what is no queue.
@@ -469,7 +481,10 @@ impl Controller for Auto {
             return self.bounded(contest.pace(self.datagram_bytes, rtt, rate));
         }
         match self.rate() {
-            Some(rate) => self.bounded(rate / (1.0 - self.loss.random()) * self.gain()),
+            Some(rate) => {
+                let rate = (rate / (1.0 - self.loss.random())).max(self.least_rate());
+                self.bounded(rate * self.gain())
+            }
             // The first flight measures the path: it leaves at once.
             None => self.bounded(1e12),
         }
