@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use ufx::io::journal::{Found, Journal, Kept, Place, Subject};
 use ufx::io::metadata::{Identity, Timestamp};
@@ -23,8 +23,9 @@ const BLOCKS: u32 = 40;
 /// The number of the unfinished file.
 const INODE: u64 = 9;
 
-/// A directory in memory, removed by nobody but the next run of the same process number.
+/// A directory in memory, removed on drop.
 struct Room {
+    path: PathBuf,
     journal: PathBuf,
     place: Place,
     /// A good header, and a good record of this boot and mount.
@@ -52,8 +53,7 @@ impl Room {
             journal: "journal".into(),
         };
         let mut room =
-            Room { journal: path.join("journal"), place, header: vec![], session: vec![] };
-        let _ = fs::remove_file(&room.journal);
+            Room { journal: path.join("journal"), path, place, header: vec![], session: vec![] };
         let mut journal = Journal::new(&room.place, &subject(), INODE);
         journal.record(0, &Digest::from([7; 16]));
         assert!(journal.persist(), "a journal can be written");
@@ -75,6 +75,12 @@ impl Room {
     }
 }
 
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
 /// Gives the record at `index` a right check (ARCHITECTURE.md, "The journal").
 fn sign(record: &mut [u8], header: &[u8], index: u64) {
     let mut check = crc32fast::Hasher::new();
@@ -86,10 +92,9 @@ fn sign(record: &mut [u8], header: &[u8], index: u64) {
 
 /// Runs one input.
 pub fn run(bytes: &[u8]) -> u64 {
-    static ROOM: OnceLock<Room> = OnceLock::new();
-    let room = ROOM.get_or_init(Room::new);
+    let room = Room::new();
     let mut input = Input::new(bytes);
-    let (content, named) = written(&mut input, room);
+    let (content, named) = written(&mut input, &room);
     // A file of its own each time: what is there may have been opened by nobody else.
     fs::write(&room.journal, &content).expect("the journal can be written");
     let Some((kept, cut)) = room.find() else { return (content.len() as u64 / 48) & 7 };

@@ -74,9 +74,9 @@ const QUEUE_MAX: Duration = Duration::from_millis(5);
 /// and show rather how hosts wake up than what the path does.
 const ROUND_MIN: Duration = Duration::from_millis(4);
 
-/// Datagrams a round trip that are paced at least, as BBR's least window of four packets: a rate that
-/// a black hole has left behind could else not be told from the path's. Round trips shorter than
-/// this count as so long, lest the least were much on a slow link that is near.
+/// Datagrams a round trip that are paced at least, as BBR's least window of four packets: a rate
+/// that a black hole has left behind could else not be told from the path's. Round trips shorter
+/// than this count as so long, lest the least were much on a slow link that is near.
 const LEAST_DATAGRAMS: f64 = 4.0;
 const LEAST_ROUND_TRIP: Duration = Duration::from_millis(400);
 
