@@ -12,7 +12,7 @@ use super::job::{Action, Done, Job, abandon_text, note_name, refuse_code, settle
 use super::options::SinkOptions;
 use crate::io::attributes;
 use crate::io::confine::FileError;
-use crate::io::existing::Verdict;
+use crate::io::existing::{Landing, Verdict};
 use crate::io::files::TempFile;
 use crate::io::journal::{Kept, Subject};
 use crate::io::metadata::{Identity, Timestamp};
@@ -167,6 +167,16 @@ impl Sink {
         Ok(Some(settled(entry.entry, made)))
     }
 
+    /// How an entry lands, or, where nothing is to be stored, what it is settled as.
+    fn settle(&self, entry: u32, verdict: Verdict) -> Result<Landing, Done> {
+        match verdict {
+            Verdict::Present => Err(Done::Present(entry)),
+            Verdict::Keep => Err(Done::Kept(entry)),
+            Verdict::Store(_) if self.options.dry_run => Err(Done::Committed(entry)),
+            Verdict::Store(landing) => Ok(landing),
+        }
+    }
+
     fn take_link(
         &mut self,
         entry: &ReceivedEntry,
@@ -174,15 +184,14 @@ impl Sink {
         modified: Timestamp,
         done: &mut Vec<Done>,
     ) -> Result<Option<Done>, FileError> {
-        let SinkOptions { root, links, existing, dry_run, .. } = &self.options;
+        let SinkOptions { root, links, existing, .. } = &self.options;
         if !links.allow(path, &entry.target) {
             return Err(FileError::LinkLeavesTree { path: root.shown(path) });
         }
-        Ok(Some(match existing.judge_link(root, path, &entry.target, modified)? {
-            Verdict::Present => Done::Present(entry.entry),
-            Verdict::Keep => Done::Kept(entry.entry),
-            Verdict::Store(_) if *dry_run => Done::Committed(entry.entry),
-            Verdict::Store(landing) => {
+        let verdict = existing.judge_link(root, path, &entry.target, modified)?;
+        Ok(Some(match self.settle(entry.entry, verdict) {
+            Err(settled) => settled,
+            Ok(landing) => {
                 let name = make_link(root, path, &entry.target, modified, landing)?;
                 if self.options.archive && name.is_none() {
                     attributes::set_at(root, path, &entry.attributes, false)?;
@@ -212,11 +221,9 @@ impl Sink {
         if !matches!(verdict, Verdict::Store(_)) && entry.size > limits::BLOCK_BYTES && !dry_run {
             TempFile::remove_leftover(root, path);
         }
-        let landing = match verdict {
-            Verdict::Present => return Ok(Some(Done::Present(entry.entry))),
-            Verdict::Keep => return Ok(Some(Done::Kept(entry.entry))),
-            Verdict::Store(_) if *dry_run => return Ok(Some(Done::Committed(entry.entry))),
-            Verdict::Store(landing) => landing,
+        let landing = match self.settle(entry.entry, verdict) {
+            Err(settled) => return Ok(Some(settled)),
+            Ok(landing) => landing,
         };
         let identity = Identity {
             device: entry.identity.device,
@@ -264,11 +271,8 @@ impl Sink {
             return Err(FileError::Fileless { path: root.shown(path) });
         };
         if *dry_run {
-            return Ok(Some(match existing.judge_file(root, path, entry.size, modified)? {
-                Verdict::Present => Done::Present(entry.entry),
-                Verdict::Keep => Done::Kept(entry.entry),
-                Verdict::Store(_) => Done::Committed(entry.entry),
-            }));
+            let verdict = existing.judge_file(root, path, entry.size, modified)?;
+            return Ok(self.settle(entry.entry, verdict).err());
         }
         if let Some(incoming) = self.files.values_mut().find(|one| one.path == first) {
             incoming.names.push(FurtherName { entry: entry.entry, path: path.clone() });
@@ -294,10 +298,10 @@ impl Sink {
         if is_one_file(root, &first, path)? {
             return Ok(Done::Present(entry));
         }
-        Ok(match existing.judge_file(root, path, size, modified)? {
-            Verdict::Present => Done::Present(entry),
-            Verdict::Keep => Done::Kept(entry),
-            Verdict::Store(landing) => {
+        let verdict = existing.judge_file(root, path, size, modified)?;
+        Ok(match self.settle(entry, verdict) {
+            Err(settled) => settled,
+            Ok(landing) => {
                 let name = make_hard_link(root, &first, path, landing)?;
                 note_name(path, name, done);
                 Done::Committed(entry)
