@@ -106,6 +106,16 @@ impl BufferPool {
         stock.free.len() + stock.unmade
     }
 
+    /// Gives the memory of buffers that nobody uses back; as many as before can be taken.
+    pub fn release(&self) {
+        let mut stock = lock(&self.stock);
+        let free = std::mem::take(&mut stock.free);
+        stock.unmade += free.len();
+        // Whoever needs a buffer meanwhile does not wait for the kernel to unmap those.
+        drop(stock);
+        drop(free);
+    }
+
     /// The bytes that one buffer holds.
     pub fn slab_bytes(&self) -> usize {
         self.slab_bytes
@@ -241,6 +251,18 @@ mod tests {
         assert_eq!(pool.available(), 1);
         assert!(pool.take().unwrap().is_empty());
         drop(second);
+        assert_eq!(pool.available(), 2);
+    }
+
+    #[test]
+    fn a_pool_that_was_released_hands_out_as_many_as_before() {
+        let pool = BufferPool::new(2, 0);
+        let kept = pool.take().unwrap();
+        drop(pool.take());
+        pool.release();
+        assert!(lock(&pool.stock).free.is_empty());
+        assert_eq!(pool.available(), 1);
+        drop(kept);
         assert_eq!(pool.available(), 2);
     }
 

@@ -1,14 +1,14 @@
 //! A disk that hangs holds up what is to be written to it, and nothing else.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
 
 use crate::support::content::{names, room, room_for, same_bytes, write_random};
 use crate::support::disk::{DISK_TOOLS, Disk};
-use crate::support::process::{Program, wait_until};
+use crate::support::process::{Program, resident_bytes, wait_until};
 use crate::support::root::{is_installed, is_root_with, skip};
 use crate::support::transfer::{Receiver, both_succeed, send_words};
 
@@ -93,4 +93,38 @@ fn a_disk_that_hangs_keeps_neither_other_transfers_nor_the_end() {
     // The kernel ends the process when the thread can be ended.
     drop(frozen);
     receiver.program.wait().expect_code(143);
+}
+
+#[test]
+fn what_a_disk_that_hung_made_a_receiver_hold_is_given_back() {
+    if !is_root_with(&DISK_TOOLS) {
+        return;
+    }
+    let bytes = 12_000_000;
+    let room = room_for(20 * bytes);
+    let dir = room.path().join("to");
+    fs::create_dir(&dir).unwrap();
+    let sources: Vec<PathBuf> = (0..3)
+        .map(|number| {
+            let from = room.path().join(format!("from{number}")).join("slow");
+            fs::create_dir_all(&from).unwrap();
+            write_random(&from.join(format!("{number}.bin")), bytes, 84 + number);
+            from
+        })
+        .collect();
+    let disk = Disk::new(&dir.join("slow"), 128 << 20);
+    let receiver = Receiver::start(&dir, &["-v"]);
+    let process = receiver.program.id();
+    let idle = resident_bytes(process);
+
+    // Their own buffers, and those that all share.
+    let frozen = disk.freeze();
+    let senders: Vec<Program> = sources
+        .iter()
+        .map(|from| Program::start(&mut receiver.sender(&[from], &["--timeout", "60s"])))
+        .collect();
+    wait_until("buffers are filled", || resident_bytes(process) > idle + (28 << 20));
+    drop(frozen);
+    senders.into_iter().for_each(|sender| drop(sender.wait().expect_code(0)));
+    wait_until("their memory is given back", || resident_bytes(process) < idle + (4 << 20));
 }

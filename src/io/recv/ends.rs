@@ -43,6 +43,9 @@ impl Server<'_> {
             self.finished_bytes += transfer.stats().written;
             once_over |= self.request.once && transfer.stores();
             report(&mut transfer, now, false, watcher);
+            drop(transfer);
+            // What this one needed in a bad moment would else be held for good.
+            self.shared.release();
         }
         once_over
     }

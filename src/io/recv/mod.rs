@@ -49,6 +49,7 @@ use super::name::Links;
 use super::report::{Counters, Report};
 use super::socket::{Socket, SocketOptions};
 use super::stop::Stop;
+use super::sys::give_back_what_is_freed;
 use super::wait::{Doorbell, Interest, doze, set_shortest_timer_slack, wait};
 use crate::proto::{Admission, Receiver, ReceiverConfig, Time};
 use crate::wire::{CloseCode, FrameType, limits, peek};
@@ -161,6 +162,7 @@ pub fn receive(
         None => Socket::listen_everywhere(request.port, &request.socket)?,
     };
     let descriptors = Arc::new(Descriptors::of_process(request.root.as_directory()));
+    give_back_what_is_freed();
     // Without it every doze would last 50 us longer: slower, not wrong.
     let _ = set_shortest_timer_slack();
     let clock = Clock::start();

@@ -470,6 +470,17 @@ fn io_vector(start: *mut u8, length: usize) -> libc::iovec {
     libc::iovec { iov_base: start.cast(), iov_len: length }
 }
 
+/// Has every allocation of more than 128 KiB go back to the kernel as soon as it is freed. Else
+/// glibc raises that bound to the largest that was ever freed (mallopt(3)), and cuts what is
+/// smaller from a heap that one small allocation at its end keeps from ever shrinking.
+pub fn give_back_what_is_freed() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: two integers. Refused, all stays as it was.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
 /// The error of the system call that has just failed on this thread.
 fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)

@@ -212,6 +212,14 @@ pub fn ufx<I: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = I>) -> Com
     command
 }
 
+/// The memory that a process has at the moment.
+pub fn resident_bytes(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kibibytes: u64 = line.split_whitespace().next().unwrap().parse().unwrap();
+    kibibytes << 10
+}
+
 /// Waits until something outside of this process has happened, which nothing announces.
 #[track_caller]
 pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
