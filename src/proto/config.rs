@@ -28,8 +28,11 @@ pub struct SenderConfig {
     pub wait: Duration,
     /// Silence after which the receiver is given up. Default 20 s.
     pub timeout: Duration,
-    /// First packet number. Default 0; tests start near the edges of 32 bits.
+    /// First packet number. Default 0; tests start near the edges of 32 and 64 bits.
     pub first_number: u64,
+    /// What the receiver's first number is near to. Default 0, as proto.md has it; a test that
+    /// lets receivers start elsewhere says so here.
+    pub peer_first_number: u64,
     /// A bug that a test breaks in. Default none, and none is known to a release.
     pub sabotage: Sabotage,
 }
@@ -46,6 +49,7 @@ impl Default for SenderConfig {
             wait: Duration::from_secs(10),
             timeout: Duration::from_secs(20),
             first_number: 0,
+            peer_first_number: 0,
             sabotage: Sabotage::default(),
         }
     }
@@ -68,8 +72,14 @@ pub struct ReceiverConfig {
     /// How long the end is repeated to a sender that does not confirm it. Default 20 s; a shell
     /// that goes on listening can afford more.
     pub linger: Duration,
-    /// First packet number. Default 0, as proto.md has it; tests start near the edges of 32 bits.
+    /// First packet number. Default 0, as proto.md has it; tests start near the edges of 32 and
+    /// 64 bits.
     pub first_number: u64,
+    /// What the sender's first number is near to. Default 0, as proto.md has it; a test that lets
+    /// senders start elsewhere says so here.
+    pub peer_first_number: u64,
+    /// What the clock of ACKs shows at the transfer's start, in microseconds. Default 0.
+    pub clock_start_us: u64,
     /// A bug that a test breaks in. Default none, and none is known to a release.
     pub sabotage: Sabotage,
 }
@@ -83,6 +93,8 @@ impl Default for ReceiverConfig {
             ordered_window_bytes: None,
             linger: Duration::from_secs(20),
             first_number: 0,
+            peer_first_number: 0,
+            clock_start_us: 0,
             sabotage: Sabotage::default(),
         }
     }

@@ -108,7 +108,8 @@ impl Admission {
             if expected_connection != connection {
                 return None;
             }
-            let opener = Opener { connection, seed, expected: PacketNumber(0) };
+            let expected = PacketNumber(self.config.peer_first_number);
+            let opener = Opener { connection, seed, expected };
             let packet = opener.open(datagram).ok()?;
             Some(Accepted {
                 greeting: start.greeting,

@@ -146,7 +146,8 @@ impl Running {
                 || file.decision != Decision::Take
                 || receiver.is_committed(flow.tree, entry)
         };
-        flow.plan.config.dry_run || (0..).zip(&flow.plan.files).all(is_there)
+        let config = &flow.plan.config;
+        config.dry_run || config.discard || (0..).zip(&flow.plan.files).all(is_there)
     }
 
     /// What became of an attempt; nothing if it never began.

@@ -185,7 +185,7 @@ pub fn addition(
             let packet = SimPacket::Datagram(false_close(draw, direction, sender, watch)?);
             Some(Addition::Packet(direction, packet))
         }
-        HostileKind::ForeignBody => foreign_body(direction, packet, sender),
+        HostileKind::ForeignBody => foreign_body(direction, packet, sender, watch),
         HostileKind::Stranger => match packet {
             SimPacket::Datagram(datagram) if direction == Direction::Forward => {
                 let kind = peek(datagram).map(|(kind, _)| kind);
@@ -250,7 +250,12 @@ fn false_close(draw: u64, direction: Direction, sender: &Sender, watch: &Watch) 
     Some(datagram)
 }
 
-fn foreign_body(direction: Direction, packet: &SimPacket, sender: &Sender) -> Option<Addition> {
+fn foreign_body(
+    direction: Direction,
+    packet: &SimPacket,
+    sender: &Sender,
+    watch: &Watch,
+) -> Option<Addition> {
     use crate::wire::{Data, Opener, Space};
     let forged = match packet {
         SimPacket::Body(body) => {
@@ -258,12 +263,8 @@ fn foreign_body(direction: Direction, packet: &SimPacket, sender: &Sender) -> Op
         }
         SimPacket::Datagram(datagram) if direction == Direction::Forward => {
             let sealer = sender.sealer();
-            let number = datagram.get(6..10)?.try_into().map(u32::from_be_bytes).ok()?;
-            let opener = Opener {
-                connection: sealer.connection,
-                seed: sealer.seed,
-                expected: PacketNumber(u64::from(number)),
-            };
+            let [expected, _] = watch.next_numbers();
+            let opener = Opener { connection: sealer.connection, seed: sealer.seed, expected };
             let packet = opener.open(datagram).ok()?;
             let Frame::Data(Data { space: Space::Body, offset, .. }) = packet.frame else {
                 return None;

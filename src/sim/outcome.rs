@@ -68,8 +68,10 @@ pub struct TransferOutcome {
     pub kept_bytes: u64,
     /// What was to be sent.
     pub files: Vec<SimFile>,
-    /// Whether nothing was to be stored.
+    /// Whether nothing was to be sent but the manifest.
     pub dry_run: bool,
+    /// Whether nothing of what was sent was to be stored.
+    pub discard: bool,
 }
 
 impl TransferOutcome {
@@ -101,6 +103,7 @@ impl TransferOutcome {
             backward,
             files: plan.files.clone(),
             dry_run: plan.config.dry_run,
+            discard: plan.config.discard,
         }
     }
 
@@ -162,6 +165,7 @@ impl TransferOutcome {
                 (Decision::Take, Stored::Failed(_)) => spoiled,
                 (Decision::Present, Stored::Present) => true,
                 (Decision::Refuse(planned), Stored::Refused(code)) => planned == code,
+                (_, Stored::Committed) if self.discard => true,
                 (Decision::FailCommit(_), Stored::Failed(_)) => !self.dry_run,
                 (Decision::FailCommit(_), Stored::Committed) => self.dry_run,
                 _ => false,

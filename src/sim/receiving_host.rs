@@ -365,6 +365,12 @@ impl ReceivingHost {
                 read_at,
             });
         }
+        if connection.storage.discard {
+            if let Some(journal) = self.journals.get_mut(&connection.tree) {
+                writes.iter().for_each(|write| connection.storage.write(write, journal));
+            }
+            return machine.on_written(bytes);
+        }
         connection.held_packets += run.packets;
         self.write(now, transfer, writes, bytes, run.packets);
     }

@@ -131,6 +131,7 @@ impl Running {
         let dry_run = flow.plan.config.dry_run;
         let mut storage = Storage::new(files, index, key, simulation.payload, dry_run);
         storage.ordered_window_bytes = config.ordered_window_bytes;
+        storage.discard = flow.plan.config.discard;
         receiver.connections.insert(index, Connection::new(storage, flow.tree));
         self.flows.push(flow);
     }

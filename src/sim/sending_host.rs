@@ -335,8 +335,9 @@ impl SendingHost {
     fn digest_until(&mut self, now: Time, end: u64) {
         let files = Arc::clone(&self.files);
         while let Some(announced) = self.announced.get(self.cursor.0) {
-            let (entry, block) = self.cursor;
+            let entry = self.cursor.0;
             let file = &files[entry];
+            let block = file.next_data_block(self.cursor.1);
             if announced.settled || announced.void || block >= file.blocks() {
                 self.cursor = (entry + 1, 0);
                 continue;
@@ -350,7 +351,7 @@ impl SendingHost {
                 }
                 self.digest_block(now, entry, block);
             }
-            self.cursor.1 += 1;
+            self.cursor.1 = block + 1;
         }
     }
 

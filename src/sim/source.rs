@@ -130,6 +130,15 @@ impl SimFile {
         parts
     }
 
+    /// The first block from `block` on that is not a hole as a whole; the number of blocks if there
+    /// is none.
+    pub fn next_data_block(&self, block: u64) -> u64 {
+        let start = block * limits::BLOCK_BYTES;
+        let hole = self.holes.iter().find(|hole| hole.contains(&start));
+        let end = hole.map_or(start, |hole| hole.end);
+        if end >= self.size { self.blocks() } else { end / limits::BLOCK_BYTES }
+    }
+
     /// Bytes of data.
     pub fn data_bytes(&self) -> u64 {
         self.data_ranges(0..self.size).iter().map(|range| range.end - range.start).sum()
@@ -149,6 +158,7 @@ impl SimFile {
             || self.changes_at.is_some()
             || self.generation > 0
             || self.damaged_blocks.iter().any(|damage| is_hopeless(damage.1))
+            || (self.kind == EntryKind::Pipe && !self.damaged_blocks.is_empty())
     }
 
     /// Whether a read at `now` gives the changed content.

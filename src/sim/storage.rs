@@ -76,6 +76,8 @@ pub struct Storage {
     key: u64,
     payload: bool,
     dry_run: bool,
+    /// Nothing is stored, and no file looked at: all that arrives is taken.
+    pub discard: bool,
     partial: Vec<Option<Partial>>,
     /// By entry: how it ended, if it has.
     pub stored: Vec<Option<Stored>>,
@@ -109,6 +111,7 @@ impl Storage {
             key,
             payload,
             dry_run,
+            discard: false,
             partial,
             stored,
             announced,
@@ -120,8 +123,11 @@ impl Storage {
     }
 
     /// Whether blocks of a file survive its transfer.
-    fn is_journaled(file: &SimFile, algorithm: DigestAlgorithm) -> bool {
-        file.kind == EntryKind::File && file.blocks() > 1 && algorithm != DigestAlgorithm::None
+    fn is_journaled(&self, file: &SimFile, algorithm: DigestAlgorithm) -> bool {
+        file.kind == EntryKind::File
+            && file.blocks() > 1
+            && algorithm != DigestAlgorithm::None
+            && self.ordered_window_bytes.is_none()
     }
 
     /// The process that knew it is gone; what is on the disk is the journal's.
@@ -151,8 +157,7 @@ impl Storage {
             assert_eq!(again, None, "what is kept of entry {} is written again", write.entry);
         }
         if let Some(window) = self.ordered_window_bytes {
-            let verified = partial.verified.range_of(0).map_or(0, |blocks| blocks.end);
-            let most = verified * limits::BLOCK_BYTES + window;
+            let most = handed_on(file, partial) + window;
             assert!(range.end <= most, "more than {window} bytes are held of {}", write.entry);
         }
         if self.payload {
@@ -162,7 +167,7 @@ impl Storage {
         } else {
             partial.foreign.remove(&range);
         }
-        if file.blocks() > 1 {
+        if file.blocks() > 1 && !self.discard {
             journal.on_written(write.entry, range.clone());
         }
         partial.written.insert(range);
@@ -189,6 +194,7 @@ impl Storage {
             ReceiverEvent::Hole { entry, offset, bytes } => {
                 let file = &self.files[*entry as usize];
                 assert!(file.holes.contains(&(*offset..offset + bytes)), "an unknown hole");
+                self.hand_on(*entry, machine);
             }
             ReceiverEvent::Verify { entry, block, digest } => {
                 let algorithm = machine.digest_algorithm();
@@ -198,9 +204,9 @@ impl Storage {
                         if let Some(partial) = &mut self.partial[*entry as usize] {
                             partial.verified.insert(u64::from(*block)..u64::from(*block) + 1);
                         }
-                        machine.set_handed_on(self.handed_on(*entry));
+                        self.hand_on(*entry, machine);
                         let file = &self.files[*entry as usize];
-                        let is_kept = Storage::is_journaled(file, algorithm);
+                        let is_kept = self.is_journaled(file, algorithm);
                         journal.on_verified(now, *entry, *block, is_kept);
                         machine.block_verified(*entry, *block);
                     }
@@ -227,13 +233,13 @@ impl Storage {
         }
     }
 
-    /// How far the body could be handed on in order.
-    fn handed_on(&self, entry: u32) -> u64 {
-        let before = self.files.iter().take(entry as usize).map(|file| file.size).sum::<u64>();
-        let partial = self.partial[entry as usize].as_ref();
-        let blocks =
-            partial.and_then(|partial| partial.verified.range_of(0)).map_or(0, |it| it.end);
-        before + (blocks * limits::BLOCK_BYTES).min(self.files[entry as usize].size)
+    /// Hands on in order what can be, where that is what becomes of the body.
+    fn hand_on(&self, entry: u32, machine: &mut Receiver) {
+        let Some(partial) = &self.partial[entry as usize] else { return };
+        if self.ordered_window_bytes.is_some() {
+            let before = self.files.iter().take(entry as usize).map(|file| file.size).sum::<u64>();
+            machine.set_handed_on(before + handed_on(&self.files[entry as usize], partial));
+        }
     }
 
     fn settle(&mut self, entry: u32, stored: Stored) {
@@ -251,6 +257,13 @@ impl Storage {
             && entry.kind == file.kind
             && entry.target == file.target();
         assert!(as_announced, "entry {number} came as {entry:?}");
+        if self.discard {
+            if matches!(file.kind, EntryKind::File | EntryKind::Pipe) {
+                return self.begin(number, RangeSet::new(), machine);
+            }
+            self.settle(number, Stored::Committed);
+            return machine.entry_committed(number);
+        }
         let refusal = match file.decision {
             Decision::Present => {
                 self.settle(number, Stored::Present);
@@ -366,7 +379,9 @@ impl Storage {
     fn commit(&mut self, entry: u32, machine: &mut Receiver, journal: &mut Journal) {
         let Some(partial) = self.partial[entry as usize].take() else { return };
         let file = &self.files[entry as usize];
-        if let Decision::FailCommit(code) = file.decision {
+        if let Decision::FailCommit(code) = file.decision
+            && !self.discard
+        {
             self.settle(entry, Stored::Failed(code));
             journal.on_removed(entry);
             return machine.entry_failed(entry, code, "cannot be renamed");
@@ -385,7 +400,22 @@ impl Storage {
         }
         debug_assert!(file.size <= limits::BODY_BYTES_MAX, "a file fits a body");
         self.settle(entry, Stored::Committed);
-        journal.on_committed(entry);
+        if !self.discard {
+            journal.on_committed(entry);
+        }
         machine.entry_committed(entry);
+    }
+}
+
+/// How much of a file could be handed on in order: its first blocks that are verified, or holes.
+fn handed_on(file: &SimFile, partial: &Partial) -> u64 {
+    let mut blocks = 0;
+    loop {
+        let verified = partial.verified.range_of(blocks).map_or(blocks, |it| it.end);
+        let next = file.next_data_block(verified);
+        if next == blocks {
+            return (blocks * limits::BLOCK_BYTES).min(file.size);
+        }
+        blocks = next;
     }
 }

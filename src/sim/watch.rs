@@ -282,7 +282,7 @@ impl Watch {
         let opener = Opener { connection: greeting.connection, seed: greeting.seed, expected };
         match opener.open(datagram).map(|packet| packet.frame) {
             Ok(Frame::Ack(ack)) if ack.largest.0 >= self.next_number => {}
-            Ok(Frame::Ack(ack)) => self.credit_end = self.credit_end.max(ack.max_number.0 + 1),
+            Ok(Frame::Ack(ack)) => self.credit_end = self.credit_end.max(ack.max_number.next().0),
             Ok(Frame::Welcome(welcome)) if self.credit_end == 0 => {
                 self.credit_end = self.next_number + u64::from(welcome.credit);
             }

@@ -8,7 +8,7 @@ use ufx::sim::{Counters, Decision, Outcome, Simulation, Stored, TransferOutcome}
 use ufx::wire::limits;
 
 use crate::coverage::count_transitions;
-use crate::scenario::{Fault, Scenario, at};
+use crate::scenario::{Fault, Purpose, Scenario, What, at};
 
 /// What a run was like.
 #[derive(Clone, Debug, Default)]
@@ -91,10 +91,16 @@ fn check_told(transfer: &TransferOutcome) {
 /// A success without failures means that everything has its final name.
 fn check_committed(transfer: &TransferOutcome, failed: u32) {
     for (file, committed) in transfer.files.iter().zip(&transfer.committed) {
-        if failed == 0 && file.decision == Decision::Take && !transfer.dry_run {
+        let is_to_be = file.decision == Decision::Take && stores(transfer);
+        if failed == 0 && is_to_be {
             assert!(committed, "a success without {file:?}");
         }
     }
+}
+
+/// Whether anything is to be on the disk when all is over.
+fn stores(transfer: &TransferOutcome) -> bool {
+    !transfer.dry_run && !transfer.discard
 }
 
 /// What is tried until it works has worked.
@@ -107,7 +113,7 @@ fn check_tree(tree: usize, outcome: &Outcome) {
         last.receiver_error(),
     );
     for (entry, (file, committed)) in last.files.iter().zip(&last.committed).enumerate() {
-        let can_be = file.decision == Decision::Take && !file.is_spoiled();
+        let can_be = file.decision == Decision::Take && !file.is_spoiled() && stores(last);
         assert!(*committed || !can_be, "entry {entry} is missing: {file:?}");
     }
 }
@@ -202,6 +208,7 @@ fn count_drawn(scenario: &Scenario, counters: &mut Counters) {
             Fault::Jitter(..) => counters.count("jitter"),
             Fault::Stall(..) => counters.count("stall of a process"),
             Fault::FirstNumber(..) => counters.count("first number near an edge"),
+            Fault::FirstClock(..) => counters.count("clock near an edge"),
             Fault::RateChange(..) => counters.count("change of rate"),
             Fault::DelayChange(..) => counters.count("change of delay"),
             Fault::MtuChange(..) => counters.count("change of MTU"),
@@ -212,5 +219,20 @@ fn count_drawn(scenario: &Scenario, counters: &mut Counters) {
     }
     if scenario.transfers.len() > 1 {
         counters.count("several transfers at once");
+    }
+    match scenario.purpose {
+        Purpose::Store => {}
+        Purpose::DryRun => counters.count("dry run"),
+        Purpose::Discard => counters.count("discard"),
+    }
+    if scenario.ordered_window.is_some() {
+        counters.count("pipe at the receiver");
+    }
+    for file in scenario.transfers.iter().flatten() {
+        match file.what {
+            What::Pipe => counters.count("pipe at the sender"),
+            What::Far => counters.count("body as long as can be"),
+            _ => {}
+        }
     }
 }

@@ -90,7 +90,7 @@ fn receiver_error(error: &Error) -> &'static str {
 }
 
 /// Faults that a slice must have met.
-pub const FAULTS: [&str; 48] = [
+pub const FAULTS: [&str; 54] = [
     "loss",
     "loss in bursts",
     "black-out to the receiver",
@@ -122,7 +122,13 @@ pub const FAULTS: [&str; 48] = [
     "port closed, told to a sender",
     "port closed, told to a receiver",
     "first number near an edge",
+    "clock near an edge",
     "several transfers at once",
+    "dry run",
+    "discard",
+    "pipe at the sender",
+    "pipe at the receiver",
+    "body as long as can be",
     "kill of a sender",
     "restart of a process",
     "power cut",

@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::scenario::{Fault, File, Scenario, Way, What};
+use crate::scenario::{Fault, File, Purpose, Scenario, Way, What};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -27,6 +27,10 @@ const EDGES: [u64; 16] = [
     2 * MIB - 1,
     2 * MIB + 1,
 ];
+
+/// From here on no transfer comes to the end of 64 bits: none has so many packets, or takes the five
+/// hours that are so many microseconds.
+const LAST: u64 = u64::MAX - (1 << 34);
 
 /// A number from `least` to `most` whose magnitude is equally likely.
 fn magnitude(random: &mut StdRng, least: u64, most: u64) -> u64 {
@@ -93,7 +97,7 @@ pub fn scenario(seed: u64) -> Scenario {
     let transfers = transfers(random, bytes, &rates);
     let is_quiet = random.random_bool(0.7) || faults.iter().any(needs_an_end);
     let last = 2 * rates.span + random.random_range(0..30_000);
-    Scenario {
+    let mut scenario = Scenario {
         seed,
         rate,
         delay_us,
@@ -109,6 +113,43 @@ pub fn scenario(seed: u64) -> Scenario {
         packets: [None, None],
         transfers,
         faults,
+        purpose: Purpose::Store,
+        ordered_window: None,
+    };
+    rarities(random, &mut scenario);
+    scenario
+}
+
+/// What few transfers have: another purpose than to store files, pipes at either end, a body as long
+/// as it can be, a clock that has run for long.
+fn rarities(random: &mut StdRng, scenario: &mut Scenario) {
+    match random.random_range(0..100) {
+        0..2 => scenario.purpose = Purpose::DryRun,
+        2..22 if scenario.digest == 0 => scenario.purpose = Purpose::Discard,
+        _ => {}
+    }
+    let what = match random.random_range(0..100) {
+        0..4 => Some(What::Pipe),
+        // Of such a file only places are simulated.
+        4..6 if !scenario.payload => Some(What::Far),
+        6..9 => Some(What::Plain),
+        _ => None,
+    };
+    if let Some(what) = what {
+        let is_in_order = what == What::Plain || (what == What::Pipe && random.random_bool(0.3));
+        let size = MIB + magnitude(random, 1, 3 * MIB);
+        let files = &mut scenario.transfers[0];
+        if is_in_order {
+            // One file can be handed on, of one sender.
+            files.clear();
+            scenario.ordered_window = Some(magnitude(random, MIB, 32 * MIB));
+        }
+        files.push(File { size, what });
+        scenario.transfers.truncate(if is_in_order { 1 } else { usize::MAX });
+    }
+    if random.random_bool(0.05) {
+        let edge = [1_u64 << 31, 1 << 32, 1 << 62, 1 << 63, LAST][random.random_range(0..5)];
+        scenario.faults.push(Fault::FirstClock(edge - magnitude(random, 1, 100_000_000)));
     }
 }
 
@@ -209,9 +250,7 @@ fn faults(random: &mut StdRng, rates: &Rates, packets: u64) -> Vec<Fault> {
     }
     for way in [Way::There, Way::Back] {
         if random.random_bool(0.1) {
-            let edge = [1_u64 << 31, 1 << 32][random.random_range(0..2)];
-            // A sender's first number is below 2^31 on the wire, as a receiver's is.
-            let edge = if way == Way::There { 1 << 31 } else { edge };
+            let edge = [1_u64 << 31, 1 << 32, 1 << 62, 1 << 63, LAST][random.random_range(0..5)];
             faults.push(Fault::FirstNumber(way, edge - magnitude(random, 1, 2_000)));
         }
     }

@@ -52,11 +52,14 @@ fn whatever_is_drawn_every_invariant_holds_on_every_event() {
     let missing = coverage::report(&slice.counters);
     slice.report();
     assert!(slice.failed.is_empty(), "seeds failed: {:?}", slice.failed);
+    if seeds < SEEDS {
+        // Too few to have met everything.
+        return;
+    }
     assert!(slice.median >= 500, "half of the seeds have {} packets or fewer", slice.median);
     assert!(slice.large >= 0.05, "{} of the seeds have 20,000 packets", slice.large);
     assert!(slice.killed >= 0.3, "{} of the seeds have a kill", slice.killed);
-    // A few seeds do not meet everything.
-    assert!(missing.is_empty() || seeds < SEEDS, "never met: {missing:?}");
+    assert!(missing.is_empty(), "never met: {missing:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use ufx::sim::{
     Impairments, Jitter, JitterShape, LateTimers, LinkChange, LinkConfig, NewValue, Path, Policer,
     QueueLimit, Reordering, Restart, SendErrors, SimFile, Simulation, TimeWindow, TransferPlan,
 };
-use ufx::wire::{DigestAlgorithm, EntryKind, RefuseCode, VoidReason};
+use ufx::wire::{DigestAlgorithm, EntryKind, RefuseCode, VoidReason, limits};
 
 /// A direction of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,12 +49,30 @@ pub struct Scenario {
     pub same_port: bool,
     /// How long after an attempt the next one comes.
     pub again_after: u64,
+    /// What is wanted of the receiver.
+    #[serde(default)]
+    pub purpose: Purpose,
+    /// The receiver hands the body on in order, and takes so much more than it could hand on.
+    #[serde(default)]
+    pub ordered_window: Option<u64>,
     /// From then on there are no faults. None: what does not go by the clock goes on for ever.
     pub quiet_at: Option<u64>,
     /// The packets of each direction that faults may meet, by index; none is all.
     pub packets: [Option<(u64, u64)>; 2],
     /// What goes wrong.
     pub faults: Vec<Fault>,
+}
+
+/// What is wanted of the receiver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// That it stores what is sent.
+    #[default]
+    Store,
+    /// That it says what it would store.
+    DryRun,
+    /// That it takes all and stores nothing.
+    Discard,
 }
 
 /// One entry.
@@ -77,6 +95,10 @@ pub enum What {
     Link,
     /// These ranges hold no data.
     Sparse(Vec<(u64, u64)>),
+    /// Its end is not known before it is read, and it can be read once.
+    Pipe,
+    /// A hole before its bytes fills the body up: they lie at the end of what a body can be.
+    Far,
     /// It is there already.
     Present,
     /// Something else is there.
@@ -152,6 +174,8 @@ pub enum Fault {
     Hostile(f64, usize),
     /// The numbers of the sender's (There) or the receiver's packets start there.
     FirstNumber(Way, u64),
+    /// The receiver's clock, in microseconds, when a transfer starts.
+    FirstClock(u64),
 }
 
 /// So many milliseconds after the start.
@@ -197,6 +221,7 @@ impl Scenario {
             }
             self.plan(&mut simulation.transfers[index], files);
         }
+        simulation.receivers[0].config.ordered_window_bytes = self.ordered_window;
         for fault in &self.faults {
             self.apply_to_receiver(fault, &mut simulation);
             for index in 0..simulation.transfers.len() {
@@ -230,6 +255,9 @@ impl Scenario {
 
     fn plan(&self, plan: &mut TransferPlan, files: &[File]) {
         plan.files = files.iter().map(File::to_sim).collect();
+        fill_body(&mut plan.files, files);
+        plan.config.dry_run = self.purpose == Purpose::DryRun;
+        plan.config.discard = self.purpose == Purpose::Discard;
         plan.config.digest = match self.digest {
             0 => DigestAlgorithm::None,
             1 => DigestAlgorithm::Xxh3,
@@ -274,6 +302,7 @@ impl Scenario {
                 plan.hostile.get_or_insert(none).kinds.push(kind);
             }
             Fault::FirstNumber(Way::There, number) => plan.config.first_number = number,
+            Fault::FirstNumber(Way::Back, number) => plan.config.peer_first_number = number,
             _ => {}
         }
     }
@@ -307,6 +336,8 @@ impl Scenario {
             Fault::ShortWrites(every) => plan.disk.short_every = Some(every),
             Fault::Sync(interval) => plan.sync_interval = Duration::from_millis(interval),
             Fault::FirstNumber(Way::Back, number) => plan.config.first_number = number,
+            Fault::FirstNumber(Way::There, number) => plan.config.peer_first_number = number,
+            Fault::FirstClock(start) => plan.config.clock_start_us = start,
             _ => {}
         }
     }
@@ -320,9 +351,13 @@ impl File {
             What::Directory => SimFile::directory(),
             What::Link => SimFile { kind: EntryKind::Symlink, ..SimFile::new(0) },
             What::Sparse(holes) => {
-                let holes = holes.iter().map(|&(start, end)| start..end).collect();
+                // A file that was made shorter may end before them.
+                let holes = holes.iter().filter(|hole| hole.0 < self.size);
+                let holes = holes.map(|&(start, end)| start..end.min(self.size)).collect();
                 SimFile::sparse(self.size, holes)
             }
+            What::Pipe if self.size > limits::BLOCK_BYTES => SimFile::pipe(self.size),
+            What::Pipe | What::Far => file,
             What::Present => SimFile { decision: Decision::Present, ..file },
             What::Refused => SimFile { decision: Decision::Refuse(RefuseCode::Exists), ..file },
             What::NotCommitted => {
@@ -335,6 +370,13 @@ impl File {
             }
         }
     }
+}
+
+/// Lets the body be as long as it can be, if one of the files is to lie at its end.
+fn fill_body(files: &mut [SimFile], like: &[File]) {
+    let Some(far) = like.iter().position(|file| file.what == What::Far) else { return };
+    let hole = limits::BODY_BYTES_MAX - files.iter().map(|file| file.size).sum::<u64>();
+    files[far] = SimFile::sparse(files[far].size + hole, std::iter::once(0..hole).collect());
 }
 
 fn link_of(path: &mut Path, way: Way) -> &mut LinkConfig {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use crate::check::run;
-use crate::scenario::{Scenario, What};
+use crate::scenario::{Purpose, Scenario, What};
 
 thread_local! {
     /// Whether panics of this thread are expected, and not worth a word.
@@ -96,10 +96,12 @@ fn drop_files(least: &mut Scenario, fails: &dyn Fn(&Scenario) -> bool) {
 }
 
 fn simplify(least: &mut Scenario, fails: &dyn Fn(&Scenario) -> bool) {
-    let simpler: [fn(&mut Scenario); 6] = [
+    let simpler: [fn(&mut Scenario); 8] = [
         |it| it.queue_packets = None,
         |it| it.fixed_rate = None,
         |it| it.payload = false,
+        |it| it.purpose = Purpose::Store,
+        |it| it.ordered_window = None,
         |it| it.digest = 1,
         |it| it.mtu = 1_500,
         |it| it.delay_us = [1_000; 2],

@@ -57,7 +57,8 @@ impl Receiver {
         let saturated = |value: u128| u32::try_from(value).unwrap_or(u32::MAX);
         let ack = Ack {
             largest: self.sack.largest().unwrap_or_default(),
-            arrival_us: self.arrival.saturating_since(self.started).as_micros() as u64,
+            arrival_us: self.config.clock_start_us
+                + self.arrival.saturating_since(self.started).as_micros() as u64,
             delay_us: saturated(now.saturating_since(self.arrival).as_micros()),
             received_packets: self.stats.packets_received,
             received_bytes: self.stats.datagram_bytes_received,

@@ -267,6 +267,7 @@ impl Sender {
             self.rtt.on_sample(now, now.saturating_since(since));
         }
         self.sealer = Sealer { connection: welcome.connection, seed: welcome.seed };
+        self.expected = PacketNumber(self.config.peer_first_number);
         self.flow = FlowControl::new(self.in_flight.next_number(), welcome.credit);
         self.mtu =
             PathMtu::new(self.config.route_datagram_bytes, welcome.datagram_bytes_max as usize);
