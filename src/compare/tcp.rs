@@ -86,7 +86,7 @@ pub fn receive(
     let mut size = [0; 8];
     stream.read_exact(&mut size).map_err(|error| io_error("receive", error))?;
     let size = u64::from_be_bytes(size);
-    let file = TempFile::create(&root, name, &Subject::not_kept(size), false)?;
+    let file = TempFile::create(&root, name, &Subject::not_kept(size), 0o600, false)?;
     let mut buffer = vec![0; COPY_BYTES];
     let mut offset = 0;
     while offset < size {

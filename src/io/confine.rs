@@ -140,6 +140,8 @@ pub struct Root {
     parents: Mutex<Recent<Vec<u8>, Arc<OwnedFd>>>,
     /// Bytes of small files since the free space was last looked at.
     unchecked: AtomicU64,
+    /// Where a new file had the mode that it was made with, and which that was.
+    keeps_mode: Mutex<Option<(Arc<OwnedFd>, u32)>>,
 }
 
 impl Root {
@@ -152,6 +154,18 @@ impl Root {
     /// The free space was looked at.
     pub(super) fn reset_unchecked(&self) {
         self.unchecked.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether `file`, made with `mode` in `parent`, has it: an access control list of the
+    /// directory may say otherwise. It does so for all files alike: the first one is looked at.
+    pub(super) fn keeps_mode(&self, parent: &Arc<OwnedFd>, file: &OwnedFd, mode: u32) -> bool {
+        let mut known = self.keeps_mode.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_some_and(|(at, kept)| Arc::ptr_eq(at, parent) && *kept == mode) {
+            return true;
+        }
+        let has_it = rustix::fs::fstat(file).is_ok_and(|stat| stat.st_mode & 0o7777 == mode);
+        *known = has_it.then(|| (Arc::clone(parent), mode));
+        has_it
     }
 
     /// Holds `path`, and creates it if only its last component is missing.
@@ -193,6 +207,7 @@ impl Root {
             lookup,
             parents: Mutex::new(Recent::new(directories_kept)),
             unchecked: AtomicU64::new(u64::MAX / 2),
+            keeps_mode: Mutex::default(),
         })
     }
 

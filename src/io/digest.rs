@@ -9,8 +9,10 @@ use crate::wire::{Digest, DigestAlgorithm, limits};
 pub enum BlockHasher {
     /// Nothing is computed.
     None,
-    /// XXH3-128.
-    Xxh3(Box<XxHash3_128>),
+    /// XXH3-128. The state is made with the first bytes: most blocks come at once.
+    Xxh3(Option<Box<XxHash3_128>>),
+    /// The digest of a block that came at once.
+    Whole(Digest),
     /// BLAKE3: the ordinary hash of a file of one block, a chaining value otherwise.
     Blake3 {
         /// The running hash.
@@ -31,7 +33,7 @@ impl BlockHasher {
     pub fn new(algorithm: DigestAlgorithm, block: u64, file_bytes: u64) -> BlockHasher {
         match algorithm {
             DigestAlgorithm::None => BlockHasher::None,
-            DigestAlgorithm::Xxh3 => BlockHasher::Xxh3(Box::new(XxHash3_128::new())),
+            DigestAlgorithm::Xxh3 => BlockHasher::Xxh3(None),
             DigestAlgorithm::Blake3 => {
                 let mut hasher = Box::new(blake3::Hasher::new());
                 let is_only_block = file_bytes <= limits::BLOCK_BYTES;
@@ -43,11 +45,21 @@ impl BlockHasher {
         }
     }
 
+    /// All bytes of the block, instead of [`BlockHasher::update`] for each part: without a state.
+    pub fn update_whole(&mut self, bytes: &[u8]) {
+        match self {
+            BlockHasher::Xxh3(None) => {
+                *self = BlockHasher::Whole(canonical(XxHash3_128::oneshot(bytes)));
+            }
+            _ => self.update(bytes),
+        }
+    }
+
     /// The next bytes of the block.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
-            BlockHasher::None => {}
-            BlockHasher::Xxh3(hasher) => hasher.write(bytes),
+            BlockHasher::None | BlockHasher::Whole(_) => {}
+            BlockHasher::Xxh3(hasher) => hasher.get_or_insert_default().write(bytes),
             BlockHasher::Blake3 { hasher, .. } => {
                 hasher.update(bytes);
             }
@@ -68,7 +80,9 @@ impl BlockHasher {
     pub fn finish(&self) -> Digest {
         match self {
             BlockHasher::None => Digest::NONE,
-            BlockHasher::Xxh3(hasher) => canonical(hasher.finish_128()),
+            BlockHasher::Xxh3(None) => canonical(XxHash3_128::oneshot(b"")),
+            BlockHasher::Xxh3(Some(hasher)) => canonical(hasher.finish_128()),
+            BlockHasher::Whole(digest) => *digest,
             BlockHasher::Blake3 { hasher, is_only_block: true } => {
                 from_bytes(hasher.finalize().as_bytes())
             }
@@ -99,14 +113,15 @@ pub enum FileHasher {
         first: Option<Digest>,
         /// How many blocks came.
         blocks: u64,
-        /// Over all blocks' digests.
-        list: Box<Xxh3State>,
+        /// Over all blocks' digests, from the second one on.
+        list: Option<Box<Xxh3State>>,
     },
     /// BLAKE3's tree above the blocks.
     Blake3(Box<Tree>),
 }
 
 /// Wraps a hash state that has no `Debug` of its own.
+#[derive(Default)]
 pub struct Xxh3State(XxHash3_128);
 
 impl std::fmt::Debug for Xxh3State {
@@ -159,11 +174,7 @@ impl FileHasher {
     pub fn new(algorithm: DigestAlgorithm) -> FileHasher {
         match algorithm {
             DigestAlgorithm::None => FileHasher::None,
-            DigestAlgorithm::Xxh3 => FileHasher::Xxh3 {
-                first: None,
-                blocks: 0,
-                list: Box::new(Xxh3State(XxHash3_128::new())),
-            },
+            DigestAlgorithm::Xxh3 => FileHasher::Xxh3 { first: None, blocks: 0, list: None },
             DigestAlgorithm::Blake3 => FileHasher::Blake3(Box::default()),
         }
     }
@@ -173,9 +184,17 @@ impl FileHasher {
         match self {
             FileHasher::None => {}
             FileHasher::Xxh3 { first, blocks, list } => {
-                first.get_or_insert(*digest);
+                let first = *first.get_or_insert(*digest);
                 *blocks += 1;
-                list.0.write(digest.as_slice());
+                match list {
+                    Some(list) => list.0.write(digest.as_slice()),
+                    None if *blocks == 1 => {}
+                    None => {
+                        let list = list.get_or_insert_default();
+                        list.0.write(first.as_slice());
+                        list.0.write(digest.as_slice());
+                    }
+                }
             }
             FileHasher::Blake3(tree) => {
                 if let Ok(value) = digest.as_slice().try_into() {
@@ -189,9 +208,9 @@ impl FileHasher {
     pub fn finish(&self) -> Digest {
         match self {
             FileHasher::None => Digest::NONE,
+            FileHasher::Xxh3 { list: Some(list), .. } => canonical(list.0.finish_128()),
+            FileHasher::Xxh3 { first: Some(only), .. } => *only,
             FileHasher::Xxh3 { first: None, .. } => canonical(XxHash3_128::oneshot(b"")),
-            FileHasher::Xxh3 { first: Some(only), blocks: 1, .. } => *only,
-            FileHasher::Xxh3 { list, .. } => canonical(list.0.finish_128()),
             FileHasher::Blake3(tree) => match (&tree.last, tree.blocks) {
                 (None, _) => from_bytes(blake3::hash(b"").as_bytes()),
                 // A file of one block: its digest is the root already.
@@ -268,6 +287,19 @@ mod tests {
         assert_eq!(digest.as_slice(), XxHash3_128::oneshot(&content).to_be_bytes());
         let empty = file_digest(DigestAlgorithm::Xxh3, &[]);
         assert_eq!(empty.to_string(), "99aa06d3014798d86001c324468d497f");
+    }
+
+    #[test]
+    fn a_block_that_comes_at_once_has_the_digest_of_one_that_comes_in_parts() {
+        let content = [9; 5_000];
+        for algorithm in [DigestAlgorithm::None, DigestAlgorithm::Xxh3, DigestAlgorithm::Blake3] {
+            for bytes in [0, 1, 5_000] {
+                let part = &content[..bytes];
+                let mut whole = BlockHasher::new(algorithm, 0, bytes as u64);
+                whole.update_whole(part);
+                assert_eq!(whole.finish(), file_digest(algorithm, part), "{bytes} bytes");
+            }
+        }
     }
 
     #[test]

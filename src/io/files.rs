@@ -1,7 +1,9 @@
-//! What a receiver does to one file: look whether it is there, write it under a temporary name,
-//! commit it to its final name without replacing anything, or leave no trace.
+//! What a receiver does to one file: write it under a temporary name, commit it to its final name
+//! without replacing anything, or leave no trace. How it begins is in `starting`.
 //!
 //! Directories and links are made in `tree`; which bytes go where is decided by the caller.
+
+mod starting;
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
@@ -9,30 +11,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FallocateFlags, Mode};
 use rustix::io::Errno;
-use twox_hash::XxHash3_64;
 
+pub use self::starting::Resumed;
 use super::attributes;
-use super::claim::{Claim, claim};
-use super::confine::{FileError, Root, io_error, shown_below};
+use super::confine::{FileError, io_error, shown_below};
 use super::existing::Landing;
-use super::journal::{self, Found, Journal, Kept, Place, Subject};
-use super::metadata::{Timestamp, size_of};
-use super::name::{RelativePath, journal_name, temporary_name};
+use super::journal::{Journal, Place};
+use super::metadata::Timestamp;
+use super::name::RelativePath;
 use super::naming::{link_nameless, rename_without_replacing, replace_by_nameless, sync_directory};
 use super::space::{self, Refusal};
 use super::whole::read_full;
 use crate::proto::Attributes;
-use crate::wire::{Digest, DigestAlgorithm};
+use crate::wire::Digest;
 
 /// Bytes written to a file without blocks of its own between two looks at the free space.
 const SPACE_CHECK_BYTES: u64 = 64 << 20;
-
-/// Files up to this (one block) have no temporary name: they are written nameless and linked to
-/// their final name. There is nothing to resume, nothing to lock and nothing to leave behind, at
-/// half the system calls.
-const NAMELESS_BYTES_MAX: u64 = 1 << 20;
 
 /// A file being received, under a temporary name in its final directory, locked against every
 /// other receiver. Dropped without [`commit`](TempFile::commit), it is kept for another run if its
@@ -53,205 +49,13 @@ pub struct TempFile {
     reserved: bool,
     /// Bytes written since the free space was last looked at, unless `reserved`.
     unchecked: AtomicU64,
+    /// Its permissions, where they are known.
+    mode: Option<u32>,
     /// Whether the temporary name is gone, so that nothing is left to remove.
     committed: bool,
 }
 
-/// What an earlier run has left of a file.
-#[derive(Debug)]
-pub enum Resumed {
-    /// Nothing that is of use.
-    Nothing,
-    /// A part of what the source was before it changed; it is removed.
-    Changed,
-    /// The file, and the blocks of it that are verified.
-    Kept(Box<TempFile>, Kept),
-}
-
 impl TempFile {
-    /// Starts the file for `path`, as long as its source, and gives it room.
-    ///
-    /// A file of at most one block has no temporary name. That of others is the same whenever
-    /// something is sent to the same path; a leftover of that name is emptied and used again.
-    /// With `has_holes` no blocks are allocated ahead of the data.
-    ///
-    /// # Errors
-    /// [`FileError::Busy`] while another receiver holds the name, [`FileError::Occupied`] if it
-    /// is no leftover of ours, [`FileError::NoSpace`], or what the kernel says.
-    pub fn create(
-        root: &Root,
-        path: &RelativePath,
-        subject: &Subject,
-        has_holes: bool,
-    ) -> Result<TempFile, FileError> {
-        let size = subject.source.size;
-        if size <= NAMELESS_BYTES_MAX
-            && !has_holes
-            && let Some(nameless) = TempFile::nameless(root, path, size)?
-        {
-            return Ok(nameless);
-        }
-        TempFile::named(root, path, subject, has_holes)
-    }
-
-    /// Takes up what an interrupted run has left of the file for `path`.
-    ///
-    /// # Errors
-    /// [`FileError::Busy`] while another receiver holds it, or what the kernel says.
-    pub fn resume(
-        root: &Root,
-        path: &RelativePath,
-        subject: &Subject,
-    ) -> Result<Resumed, FileError> {
-        if !is_resumable(subject) {
-            return Ok(Resumed::Nothing);
-        }
-        let (place, claim) = root.in_parent(path, "look at", |parent, leaf| {
-            let place = place(parent, leaf);
-            let claim = match journal::is_there(&place) {
-                true => Some(claim(parent, &place.temporary)?),
-                false => None,
-            };
-            Ok((place, claim))
-        })?;
-        let file = match claim {
-            None | Some(Claim::Occupied) => return Ok(Resumed::Nothing),
-            Some(Claim::Busy) => return Err(FileError::Busy { path: root.shown(path) }),
-            Some(Claim::New(file) | Claim::Leftover(file)) => file,
-        };
-        let mut found = TempFile::under(root, path, place, file, subject.source.size);
-        let stat = rustix::fs::fstat(&found.file).map_err(|errno| found.error("look at", errno))?;
-        let Some(place) = &found.place else { return Ok(Resumed::Nothing) };
-        // A file that did not get its size was cut before its first byte.
-        let journal = match size_of(&stat) == found.size {
-            true => Journal::find(place, subject, stat.st_ino),
-            false => Found::Nothing,
-        };
-        let unusable = match journal {
-            Found::Blocks(journal, kept) => {
-                found.journal = Some(*journal);
-                found.reserved = u64::try_from(stat.st_blocks).unwrap_or(0) * 512 >= found.size;
-                return Ok(Resumed::Kept(Box::new(found), kept));
-            }
-            Found::Nothing => Resumed::Nothing,
-            Found::OfAnother => Resumed::Changed,
-        };
-        journal::remove(place);
-        found.abandon();
-        Ok(unusable)
-    }
-
-    /// Removes what an interrupted run may have left of the file for `path`, which is there.
-    pub fn remove_leftover(root: &Root, path: &RelativePath) {
-        let removed = root.in_parent(path, "look at", |parent, leaf| {
-            let place = place(parent, leaf);
-            if !journal::is_there(&place) {
-                return Ok(());
-            }
-            if let Claim::New(_) | Claim::Leftover(_) = claim(parent, &place.temporary)? {
-                journal::remove(&place);
-                rustix::fs::unlinkat(parent, &*place.temporary, AtFlags::empty())?;
-            }
-            Ok(())
-        });
-        // It is in nobody's way.
-        let _ = removed;
-    }
-
-    /// A file under its temporary name.
-    fn named(
-        root: &Root,
-        path: &RelativePath,
-        subject: &Subject,
-        has_holes: bool,
-    ) -> Result<TempFile, FileError> {
-        let (place, claim) = root.in_parent(path, "create", |parent, leaf| {
-            let place = place(parent, leaf);
-            let claim = claim(parent, &place.temporary)?;
-            Ok((place, claim))
-        })?;
-        let (file, is_leftover) = match claim {
-            Claim::New(file) => (file, false),
-            Claim::Leftover(file) => (file, true),
-            Claim::Busy => return Err(FileError::Busy { path: root.shown(path) }),
-            Claim::Occupied => {
-                let beside = beside(path, &place.temporary);
-                return Err(FileError::Occupied { path: root.shown_bytes(&beside) });
-            }
-        };
-        let size = subject.source.size;
-        let mut started = TempFile::under(root, path, place, file, size);
-        if let Some(place) = &started.place {
-            // Before the file is touched: a journal must never speak of what is not there.
-            journal::remove(place);
-        }
-        if is_resumable(subject)
-            && let Some(place) = &started.place
-        {
-            let stat = rustix::fs::fstat(&started.file)
-                .map_err(|errno| started.error("look at", errno))?;
-            started.journal = Some(Journal::new(place, subject, stat.st_ino));
-        }
-        if is_leftover {
-            rustix::fs::ftruncate(&started.file, 0)
-                .map_err(|errno| started.error("empty", errno))?;
-        }
-        started.reserved = space::reserve(&started.file, size, has_holes)
-            .map_err(|refusal| started.refusal(refusal))?;
-        Ok(started)
-    }
-
-    /// A file whose temporary name is claimed.
-    fn under(root: &Root, path: &RelativePath, place: Place, file: OwnedFd, size: u64) -> TempFile {
-        TempFile {
-            file,
-            parent: Arc::clone(&place.parent),
-            place: Some(place),
-            journal: None,
-            path: path.clone(),
-            root_path: root.shared_path(),
-            size,
-            reserved: false,
-            unchecked: AtomicU64::new(0),
-            committed: false,
-        }
-    }
-
-    /// A file without a name, in the directory of `path`; none where there is no such thing.
-    fn nameless(
-        root: &Root,
-        path: &RelativePath,
-        size: u64,
-    ) -> Result<Option<TempFile>, FileError> {
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let opened = root.in_parent(path, "create", |parent, _| {
-            match rustix::fs::openat(parent, c".", flags, Mode::RUSR | Mode::WUSR) {
-                Ok(file) => Ok(Some((Arc::clone(parent), file))),
-                // NFS, many of FUSE's, kernels before 3.11.
-                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => Ok(None),
-                Err(errno) => Err(errno),
-            }
-        })?;
-        let Some((parent, file)) = opened else { return Ok(None) };
-        let started = TempFile {
-            file,
-            parent,
-            place: None,
-            journal: None,
-            path: path.clone(),
-            root_path: root.shared_path(),
-            size,
-            reserved: true,
-            unchecked: AtomicU64::new(0),
-            committed: false,
-        };
-        if root.count_unchecked(size) >= SPACE_CHECK_BYTES {
-            space::require(&started.file, size).map_err(|refusal| started.refusal(refusal))?;
-            root.reset_unchecked();
-        }
-        Ok(Some(started))
-    }
-
     /// More was announced of it: it has so many bytes by now, and no room was made for them.
     pub fn grow(&mut self, size: u64) {
         self.size = size;
@@ -316,7 +120,9 @@ impl TempFile {
     ///
     /// # Errors
     /// What could not be set.
-    pub fn set_attributes(&self, attributes: &Attributes) -> Result<(), FileError> {
+    pub fn set_attributes(&mut self, attributes: &Attributes) -> Result<(), FileError> {
+        // An access control list changes it.
+        self.mode = None;
         attributes::set(&self.file, attributes, &self.shown())
     }
 
@@ -369,10 +175,13 @@ impl TempFile {
     ) -> Result<Option<Vec<u8>>, FileError> {
         rustix::fs::futimens(&self.file, &modified.as_modification())
             .map_err(|errno| self.error("set the time of", errno))?;
-        match rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)) {
-            // FAT and some network file systems know no modes; the bytes are worth having there.
-            Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(self.error("set the mode of", errno)),
+        if self.mode != Some(mode) {
+            match rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)) {
+                // FAT and some network file systems know no modes; the bytes are worth having
+                // there.
+                Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(self.error("set the mode of", errno)),
+            }
         }
         if fsync {
             // Not fdatasync: with the bytes but another time, a rerun would find a different file.
@@ -471,33 +280,6 @@ impl Drop for TempFile {
     }
 }
 
-/// Whether anything of a file is worth being kept: several blocks, verified by a digest.
-fn is_resumable(subject: &Subject) -> bool {
-    subject.source.size > NAMELESS_BYTES_MAX && subject.digest != DigestAlgorithm::None
-}
-
-/// The temporary names of the file `leaf` in `parent`: the same in every run, so that there is at
-/// most one unfinished file for each final name.
-fn place(parent: &Arc<OwnedFd>, leaf: &[u8]) -> Place {
-    let hash = XxHash3_64::oneshot(leaf);
-    Place {
-        parent: Arc::clone(parent),
-        temporary: temporary_name(hash),
-        journal: journal_name(hash),
-    }
-}
-
-/// The bytes of the path of `name` in the directory of `path`.
-fn beside(path: &RelativePath, name: &str) -> Vec<u8> {
-    let (directory, _) = path.split();
-    let mut bytes = directory.to_vec();
-    if !bytes.is_empty() {
-        bytes.push(b'/');
-    }
-    bytes.extend_from_slice(name.as_bytes());
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -505,6 +287,9 @@ mod tests {
 
     use super::super::existing::{Existing, check_existing};
     use super::*;
+    use crate::io::confine::Root;
+    use crate::io::journal::Subject;
+    use crate::wire::DigestAlgorithm;
 
     /// A source of `size` bytes whose copy is worth being kept.
     fn subject(size: u64) -> Subject {
@@ -628,14 +413,14 @@ mod tests {
     #[test]
     fn a_small_file_has_no_name_before_its_final_one() {
         let (directory, root) = place();
-        let file = TempFile::create(&root, &path(b"f"), &subject(3), false).unwrap();
+        let file = TempFile::create(&root, &path(b"f"), &subject(3), 0o640, false).unwrap();
         write(&file, b"new", 0);
         assert!(names(&directory).is_empty());
         file.commit(0o640, time(5, 6), true).unwrap();
         assert_eq!(fs::read(directory.path().join("f")).unwrap(), b"new");
         assert_eq!(fs::metadata(directory.path().join("f")).unwrap().mode() & 0o7777, 0o640);
 
-        let second = TempFile::create(&root, &path(b"f"), &subject(3), false).unwrap();
+        let second = TempFile::create(&root, &path(b"f"), &subject(3), 0o640, false).unwrap();
         write(&second, b"two", 0);
         let error = second.commit(0o640, time(5, 6), false).unwrap_err();
         assert!(matches!(error, FileError::Exists { .. }), "{error}");
@@ -705,6 +490,38 @@ mod tests {
     }
 
     #[test]
+    fn a_small_file_has_its_mode_whatever_its_directory_gives_to_new_ones() {
+        let (directory, root) = place();
+        let commit = |name: &[u8], mode| {
+            let file = TempFile::create(&root, &path(name), &subject(1), mode, false).unwrap();
+            file.commit(mode, time(1, 2), false).unwrap();
+            let name = std::str::from_utf8(name).unwrap();
+            fs::metadata(directory.path().join(name)).unwrap().mode() & 0o7777
+        };
+        for directory_name in ["plain", "listed"] {
+            fs::create_dir(directory.path().join(directory_name)).unwrap();
+        }
+        // A default access control list: everything for the user, nothing for anybody else.
+        let entries = [(1_u16, 7_u16), (4, 0), (0x20, 0)];
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions) in entries {
+            list.extend(
+                [tag.to_le_bytes(), permissions.to_le_bytes(), [0xff; 2], [0xff; 2]].concat(),
+            );
+        }
+        let listed = fs::File::open(directory.path().join("listed")).unwrap();
+        let name = c"system.posix_acl_default";
+        // Where there are no such lists, nothing can be otherwise.
+        let _ = rustix::fs::fsetxattr(listed, name, &list, rustix::fs::XattrFlags::empty());
+        for (number, mode) in [0o644, 0o644, 0o600, 0o666, 0o4755, 0o755].into_iter().enumerate() {
+            for directory_name in ["plain", "listed"] {
+                let name = format!("{directory_name}/{number}");
+                assert_eq!(commit(name.as_bytes(), mode), mode, "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn nothing_is_written_beyond_the_announced_end() {
         let (_directory, root) = place();
         let file = start(&root, b"f", 4).unwrap();
@@ -726,7 +543,7 @@ mod tests {
     #[test]
     fn writing_around_a_hole_takes_no_space_for_it() {
         let (directory, root) = place();
-        let file = TempFile::create(&root, &path(b"f"), &subject(1 << 33), true).unwrap();
+        let file = TempFile::create(&root, &path(b"f"), &subject(1 << 33), 0o600, true).unwrap();
         write(&file, b"end", (1 << 33) - 3);
         file.commit(0o600, time(0, 0), false).unwrap();
         let metadata = fs::metadata(directory.path().join("f")).unwrap();

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Longest component in bytes: `NAME_MAX` of every Linux file system.
 pub const COMPONENT_BYTES_MAX: usize = 255;
@@ -19,7 +20,7 @@ pub const DEPTH_MAX: usize = 256;
 /// Always relative, at least one component, none of them empty, `.`, `..`, over-long, holding a
 /// NUL, or of the form of ufx's own temporary names. Bytes, not text: any other byte is allowed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RelativePath(Box<[u8]>);
+pub struct RelativePath(Arc<[u8]>);
 
 /// Why a name was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Advice, Mode, OFlags};
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use super::confine::{FileError, Root};
 use super::exclude::Excludes;
 use super::listed::{self, Listed};
-use super::metadata::{Identity, is_regular};
+use super::metadata::Identity;
 use super::name::{Links, NameError, RelativePath, escape_path};
 use super::pipe::Pipe;
 use super::recent::Recent;
@@ -168,7 +169,7 @@ impl Place {
 /// its local path relative to the directory that the PATH lies in.
 #[derive(Debug)]
 pub struct Sources {
-    places: Vec<PathBuf>,
+    places: Vec<Arc<Path>>,
     /// The PATHs in the order given.
     starts: Vec<(Place, RelativePath)>,
     /// Which symbolic links are sent.
@@ -215,7 +216,7 @@ impl Sources {
         let mut places: Vec<(PathBuf, u32)> = places.into_iter().collect();
         places.sort_by_key(|(_, number)| *number);
         Ok(Sources {
-            places: places.into_iter().map(|(path, _)| path).collect(),
+            places: places.into_iter().map(|(path, _)| path.into()).collect(),
             starts,
             ..Sources::without_places()
         })
@@ -223,7 +224,7 @@ impl Sources {
 
     /// The names of a list, instead of PATHs.
     pub fn listed(list: Listed) -> Sources {
-        let current = PathBuf::new();
+        let current = Path::new("").into();
         Sources { places: vec![current], list: Some(list), ..Sources::without_places() }
     }
 
@@ -279,34 +280,45 @@ impl Sources {
     /// # Errors
     /// [`SourceError::Changed`] also when a directory on the way became a link.
     pub fn open(&self, entry: &SourceEntry) -> Result<SourceFile, SourceError> {
+        let file = self.open_unchecked(entry)?;
+        file.check_once()?;
+        Ok(file)
+    }
+
+    /// The same without a look at what was opened: [`SourceFile::check_once`] has to follow before
+    /// anything is made of what is read.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_unchecked(&self, entry: &SourceEntry) -> Result<SourceFile, SourceError> {
+        let identity = entry.identity;
+        let opened = |content| SourceFile {
+            is_checked: AtomicBool::new(matches!(content, Content::Pipe(_))),
+            content,
+            identity,
+            directory: self.directory(entry.place),
+            name: entry.name.clone(),
+        };
         if let Some(pipe) = &self.pipe {
-            let content = Content::Pipe(Arc::clone(pipe));
-            return Ok(SourceFile { content, identity: entry.identity, path: pipe.shown() });
+            return Ok(opened(Content::Pipe(Arc::clone(pipe))));
         }
-        let path = || escape_path(&self.local_path(entry.place, entry.name.as_bytes()));
         // Without O_NONBLOCK opening a pipe that took the file's place would wait for a writer.
         let flags =
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let opened = self.root(entry.place).and_then(|root| {
+        let file = self.root(entry.place).and_then(|root| {
             root.in_parent(&entry.name, "open", |parent, leaf| {
                 rustix::fs::openat(parent, leaf, flags, Mode::empty())
             })
         });
-        let file = opened.map_err(|error| source_error(error, path()))?;
-        let (action, identity) = ("look at", entry.identity);
-        let stat = rustix::fs::fstat(&file).map_err(|errno| SourceError::Io {
-            action,
-            path: path(),
-            source: errno.into(),
+        let file = file.map_err(|error| {
+            let path = self.local_path(entry.place, entry.name.as_bytes());
+            source_error(error, escape_path(&path))
         })?;
-        if !is_regular(&stat) || Identity::of(&stat) != identity {
-            return Err(SourceError::Changed { path: path() });
-        }
         if identity.size >= ADVISED_BYTES_MIN {
             // Advice only: where it is not taken, reading works all the same.
             let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         }
-        Ok(SourceFile { content: Content::File(file), identity, path: path() })
+        Ok(opened(Content::File(file)))
     }
 
     /// The held directory of a place; opened again if it was not used for long.
@@ -315,18 +327,17 @@ impl Sources {
         if let Some(root) = roots.get(&place.0) {
             return Ok(root);
         }
-        let mut directory = self.directory(place);
-        if directory.as_os_str().is_empty() {
-            directory = Path::new(".");
-        }
+        let directory = self.directory(place);
+        let is_current = directory.as_os_str().is_empty();
+        let directory = if is_current { Path::new(".") } else { &directory };
         let root = Arc::new(Root::keeping(directory, DIRECTORIES_KEPT)?);
         roots.insert(place.0, Arc::clone(&root));
         Ok(root)
     }
 
-    fn directory(&self, place: Place) -> &Path {
-        // Places are only made here, from the list itself.
-        self.places.get(place.0 as usize).map_or(Path::new(""), PathBuf::as_path)
+    fn directory(&self, place: Place) -> Arc<Path> {
+        // Places are only made here, from the list itself; standard input has none.
+        self.places.get(place.0 as usize).map_or_else(|| Path::new("").into(), Arc::clone)
     }
 }
 
@@ -395,10 +406,10 @@ impl Default for OpenSources {
 }
 
 impl OpenSources {
-    /// The open file of `entry`, which is number `number`.
+    /// The open file of `entry`, which is number `number`; it may not be checked yet.
     ///
     /// # Errors
-    /// As [`Sources::open`], when it was not kept.
+    /// As [`Sources::open_unchecked`], when it was not kept.
     pub fn get(
         &mut self,
         sources: &Sources,
@@ -408,7 +419,7 @@ impl OpenSources {
         if let Some(open) = self.recent.get(&number) {
             return Ok(open);
         }
-        let open = Arc::new(sources.open(entry)?);
+        let open = Arc::new(sources.open_unchecked(entry)?);
         self.recent.insert(number, Arc::clone(&open));
         Ok(open)
     }

@@ -1,15 +1,20 @@
 //! One open source file: reading it as long as it is the one that was announced, with and without
 //! waiting, and where it has data. `source` opens it.
 
+use std::ffi::OsStr;
 use std::io::IoSliceMut;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::SeekFrom;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::attributes::{self, Extended};
-use super::metadata::{Identity, may_have_holes};
+use super::metadata::{Identity, is_regular, may_have_holes};
+use super::name::{RelativePath, escape_path};
 use super::pipe::Pipe;
 use super::source::SourceError;
 use super::space::Space;
@@ -40,8 +45,11 @@ pub(super) enum Content {
 pub struct SourceFile {
     pub(super) content: Content,
     pub(super) identity: Identity,
-    /// The local path, escaped.
-    pub(super) path: String,
+    /// The local path: the directory of the PATH, and the name below it.
+    pub(super) directory: Arc<Path>,
+    pub(super) name: RelativePath,
+    /// Whether it was found to be what was announced since it was opened.
+    pub(super) is_checked: AtomicBool,
 }
 
 impl SourceFile {
@@ -129,7 +137,19 @@ impl SourceFile {
         // What is held of a pipe does not change.
         let Content::File(file) = &self.content else { return Ok(()) };
         let stat = rustix::fs::fstat(file).map_err(|errno| self.error("look at", errno))?;
-        if Identity::of(&stat) == self.identity { Ok(()) } else { Err(self.changed()) }
+        if !is_regular(&stat) || Identity::of(&stat) != self.identity {
+            return Err(self.changed());
+        }
+        self.is_checked.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The same, unless it was found so before. What is read before that may be of anything.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_once(&self) -> Result<(), SourceError> {
+        if self.is_checked.load(Ordering::Relaxed) { Ok(()) } else { self.check_unchanged() }
     }
 
     /// Its extended attributes, as far as they are kept.
@@ -155,11 +175,21 @@ impl SourceFile {
     }
 
     fn changed(&self) -> SourceError {
-        SourceError::Changed { path: self.path.clone() }
+        SourceError::Changed { path: self.shown() }
     }
 
     pub(super) fn error(&self, action: &'static str, errno: Errno) -> SourceError {
-        SourceError::Io { action, path: self.path.clone(), source: errno.into() }
+        SourceError::Io { action, path: self.shown(), source: errno.into() }
+    }
+
+    /// The local path, escaped.
+    fn shown(&self) -> String {
+        match &self.content {
+            Content::File(_) => {
+                escape_path(&self.directory.join(OsStr::from_bytes(self.name.as_bytes())))
+            }
+            Content::Pipe(pipe) => pipe.shown(),
+        }
     }
 }
 

@@ -78,8 +78,12 @@ impl<T> EntryWindow<T> {
     }
 
     fn index(&self, entry: u32) -> Option<usize> {
-        let index = self.slots.partition_point(|slot| slot.entry < entry);
-        self.slots.get(index).is_some_and(|slot| slot.entry == entry).then_some(index)
+        let is_it = |&index: &usize| self.slots.get(index).is_some_and(|slot| slot.entry == entry);
+        // Until removed ones are swept out between them, the numbers are without gaps.
+        let nth = entry.checked_sub(self.slots.front()?.entry)? as usize;
+        Some(nth)
+            .filter(is_it)
+            .or_else(|| Some(self.slots.partition_point(|slot| slot.entry < entry)).filter(is_it))
     }
 
     /// What is kept of an entry; none if it is unknown or removed.

@@ -1,7 +1,6 @@
 //! One file that is being received: taken up from an interrupted transfer or made anew, its blocks
 //! digested while they are written. What is written when, and what follows, is `sink`'s business.
 
-use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::thread::sleep;
 
@@ -46,8 +45,8 @@ pub struct Incoming {
     pub spooled: Option<Spooled>,
     /// What the interrupted transfer has left.
     pub kept: Kept,
-    /// Blocks digested as far as they were written in order: block -> how far.
-    pub partial: BTreeMap<u32, Partial>,
+    /// Blocks digested as far as they were written in order; a few, in no order.
+    pub partial: Vec<Partial>,
 }
 
 /// A hard link that waits for its file.
@@ -60,6 +59,7 @@ pub struct FurtherName {
 /// A block that is digested as far as it was written in order.
 #[derive(Debug)]
 pub struct Partial {
+    pub block: u32,
     pub hasher: BlockHasher,
     /// Offset in the file of the next byte to digest.
     pub next: u64,
@@ -146,7 +146,8 @@ impl Incoming {
 
     fn create(&self, options: &SinkOptions) -> Result<TempFile, FileError> {
         let has_holes = !self.holes.is_empty();
-        let mut file = TempFile::create(&options.root, &self.path, &self.subject, has_holes)?;
+        let mut file =
+            TempFile::create(&options.root, &self.path, &self.subject, self.mode, has_holes)?;
         if self.is_pipe {
             file.grow(self.size);
         }
@@ -179,6 +180,18 @@ impl Incoming {
         Ok(())
     }
 
+    /// What is digested of a block, which is not digested further while it is written.
+    pub fn take_partial(&mut self, algorithm: DigestAlgorithm, block: u32) -> Partial {
+        match self.partial.iter().position(|partial| partial.block == block) {
+            Some(found) => self.partial.swap_remove(found),
+            None => Partial {
+                block,
+                hasher: self.hasher(algorithm, u64::from(block)),
+                next: u64::from(block) * limits::BLOCK_BYTES,
+            },
+        }
+    }
+
     /// Digests bytes as they are written, where they continue what is digested.
     pub fn digest(&mut self, algorithm: DigestAlgorithm, mut at: u64, mut bytes: &[u8]) {
         if algorithm == DigestAlgorithm::None {
@@ -189,17 +202,24 @@ impl Incoming {
             let room = limits::BLOCK_BYTES - at % limits::BLOCK_BYTES;
             let (now, later) = bytes.split_at(bytes.len().min(room as usize));
             let key = block as u32;
-            if at.is_multiple_of(limits::BLOCK_BYTES) && self.partial.len() < PARTIAL_MAX {
-                let hasher = self.hasher(algorithm, block);
-                self.partial.insert(key, Partial { hasher, next: at });
+            let end = at + now.len() as u64;
+            if at.is_multiple_of(limits::BLOCK_BYTES) {
+                // A block that is sent again begins anew.
+                self.partial.retain(|partial| partial.block != key);
+                if self.partial.len() < PARTIAL_MAX {
+                    let hasher = self.hasher(algorithm, block);
+                    self.partial.push(Partial { block: key, hasher, next: at });
+                }
             }
-            if let Some(partial) = self.partial.get_mut(&key)
-                && partial.next == at
-            {
-                partial.hasher.update(now);
-                partial.next += now.len() as u64;
+            let begun = self.partial.iter_mut().find(|partial| partial.block == key);
+            if let Some(partial) = begun.filter(|partial| partial.next == at) {
+                match end == self.size && at.is_multiple_of(limits::BLOCK_BYTES) && !self.is_pipe {
+                    true => partial.hasher.update_whole(now),
+                    false => partial.hasher.update(now),
+                }
+                partial.next = end;
             }
-            at += now.len() as u64;
+            at = end;
             bytes = later;
         }
     }

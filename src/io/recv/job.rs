@@ -20,6 +20,24 @@ pub struct Job {
     pub actions: Vec<Action>,
 }
 
+impl Job {
+    /// A job of what is in both lists, which are left with room for as much: the next one is
+    /// about as large.
+    pub fn taking(
+        buffer: Arc<Buffer>,
+        pieces: &mut Vec<(u32, u32)>,
+        actions: &mut Vec<Action>,
+    ) -> Job {
+        let next_pieces = Vec::with_capacity(pieces.len());
+        let next_actions = Vec::with_capacity(actions.len());
+        Job {
+            buffer,
+            pieces: std::mem::replace(pieces, next_pieces),
+            actions: std::mem::replace(actions, next_actions),
+        }
+    }
+}
+
 /// One step of a job.
 #[derive(Debug)]
 pub enum Action {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::incoming::{FurtherName, Incoming, Partial};
+use super::incoming::{FurtherName, Incoming};
 use super::job::{Action, Done, Job, abandon_text, note_name, refuse_code, settled, text};
 use super::options::SinkOptions;
 use crate::io::attributes;
@@ -33,7 +33,8 @@ const PIECES_MAX: usize = 1_024;
 #[derive(Debug)]
 pub struct Sink {
     options: SinkOptions,
-    files: BTreeMap<u32, Incoming>,
+    /// In boxes, as the tree moves what it holds.
+    files: BTreeMap<u32, Box<Incoming>>,
     directories: Directories,
     /// Whether anything was there already.
     has_found: bool,
@@ -233,7 +234,7 @@ impl Sink {
             changed: Timestamp::new(entry.identity.ctime_seconds, entry.identity.ctime_nanos)
                 .unwrap_or_default(),
         };
-        let mut incoming = Incoming {
+        let mut incoming = Box::new(Incoming {
             path: path.clone(),
             mode: self.options.modes_for(&entry.attributes).apply(u32::from(entry.mode)),
             attributes: self.options.archive.then(|| entry.attributes.clone()),
@@ -252,8 +253,8 @@ impl Sink {
             kept: Kept::default(),
             ticket: None,
             spooled: None,
-            partial: BTreeMap::new(),
-        };
+            partial: Vec::new(),
+        });
         incoming.resume(&self.options, entry.entry, done)?;
         self.files.insert(entry.entry, incoming);
         Ok(None)
@@ -432,10 +433,7 @@ impl Sink {
             return;
         }
         let end = (start + limits::BLOCK_BYTES).min(incoming.size);
-        let mut partial = incoming.partial.remove(&block).unwrap_or_else(|| Partial {
-            hasher: incoming.hasher(self.options.digest, u64::from(block)),
-            next: start,
-        });
+        let mut partial = incoming.take_partial(self.options.digest, block);
         while partial.next < end {
             let length = READ_BACK_BYTES.min((end - partial.next) as usize);
             self.scratch.resize(length, 0);
@@ -460,7 +458,7 @@ impl Sink {
         let Some(mut incoming) = self.files.remove(&entry) else { return };
         let SinkOptions { root, existing, fsync, .. } = &self.options;
         let result = incoming.complete(&self.options).and_then(|()| match incoming.file.take() {
-            Some(file) => {
+            Some(mut file) => {
                 if let Some(attributes) = &incoming.attributes
                     && let Err(error) = file.set_attributes(attributes)
                 {
@@ -471,7 +469,7 @@ impl Sink {
             }
             None => Ok(None),
         });
-        let Incoming { path, size, modified, .. } = &incoming;
+        let Incoming { path, size, modified, .. } = &*incoming;
         let outcome = match result {
             Ok(name) => {
                 note_name(path, name, done);

@@ -255,12 +255,8 @@ impl Transfer {
             self.slab = slab.filter(Buffer::has_room);
             return;
         }
-        let job = Job {
-            buffer: slab.map_or_else(|| Arc::clone(empty), Arc::new),
-            pieces: std::mem::take(&mut self.pieces),
-            actions: std::mem::take(&mut self.actions),
-        };
-        self.writer.put(job);
+        let buffer = slab.map_or_else(|| Arc::clone(empty), Arc::new);
+        self.writer.put(Job::taking(buffer, &mut self.pieces, &mut self.actions));
     }
 
     /// Gives the writing thread its work if that has waited long enough.

@@ -289,9 +289,14 @@ impl Digester {
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            let room = limits::BLOCK_BYTES - current.next % limits::BLOCK_BYTES;
+            let begun = current.next % limits::BLOCK_BYTES;
+            let room = limits::BLOCK_BYTES - begun;
             let (now, later) = rest.split_at(rest.len().min(room as usize));
-            current.block.update(now);
+            let reaches_end = current.next + now.len() as u64 == current.file_bytes;
+            match begun == 0 && reaches_end && !outgoing.may_grow {
+                true => current.block.update_whole(now),
+                false => current.block.update(now),
+            }
             current.has_data = true;
             current.advance(self.algorithm, now.len() as u64, done);
             rest = later;

@@ -317,10 +317,14 @@ impl Reassembly {
         let one = u64::from(block)..u64::from(block) + 1;
         let useless = slot.closing || slot.verified.contains(&one) || slot.comparing.contains(&one);
         if epoch == wanted && !useless {
-            let before = slot.digests.len();
-            slot.digests.entry(block).or_insert(digest);
-            self.waiting_digests += slot.digests.len() - before;
-            self.check_block(entry, block, steps);
+            if self.stored.contains(&block_range(&body, u64::from(block))) {
+                slot.comparing.insert(one);
+                steps.push(Step::Verify { entry, block, digest });
+            } else {
+                let before = slot.digests.len();
+                slot.digests.entry(block).or_insert(digest);
+                self.waiting_digests += slot.digests.len() - before;
+            }
         }
         Some(true)
     }

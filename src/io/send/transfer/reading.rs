@@ -42,59 +42,58 @@ impl Transfer<'_> {
             let mut slots = payload_slots(datagrams, datagram_bytes, from, to);
             let is_void = outgoing.is_void;
             let result = match self.file(entry) {
-                Ok(file) if !is_void => {
-                    self.read(entry, &file, &mut slots, range.start).map(|()| file)
-                }
-                Ok(_) => Err(SourceError::Vanished { path: String::new() }),
+                Ok(_) if is_void => Err(SourceError::Vanished { path: String::new() }),
+                Ok(file) => match self.read(entry, &file, &mut slots, range.start) {
+                    Ok(()) if run.is_new => self.digest(entry, &file, range.start, &slots),
+                    //= proto.md#digest-records
+                    //# body that is read again after its record MUST NOT be
+                    //# sent unless the file is still unchanged after that; if it is not, VOID is
+                    //# sent.
+                    Ok(()) if is_unseen => file.check_unchanged(),
+                    Ok(()) => file.check_once(),
+                    // What cannot be read may be something else by now, and no file at all.
+                    Err(error) => file.check_once().and(Err(error)),
+                },
                 Err(error) => Err(error),
             };
-            match result {
-                Ok(file) if run.is_new => {
-                    self.digest(entry, &file, range.start, &slots);
+            if let Err(error) = result {
+                for slot in &mut slots {
+                    slot.fill(0);
                 }
-                //= proto.md#digest-records
-                //# body that is read again after its record MUST NOT be
-                //# sent unless the file is still unchanged after that; if it is not, VOID is sent.
-                Ok(file) if is_unseen => {
-                    if let Err(error) = file.check_unchanged() {
-                        may_leave = false;
-                        self.give_up(entry, &error);
-                    }
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    for slot in &mut slots {
-                        slot.fill(0);
-                    }
-                    may_leave &= !is_unseen;
-                    self.give_up(entry, &error);
-                }
+                may_leave &= !is_unseen;
+                self.give_up(entry, &error);
             }
         }
         may_leave
     }
 
-    fn digest(&mut self, entry: u32, file: &SourceFile, mut offset: u64, slots: &[IoSliceMut<'_>]) {
+    /// Digests what was read, and announces the blocks that are complete.
+    fn digest(
+        &mut self,
+        entry: u32,
+        file: &SourceFile,
+        mut offset: u64,
+        slots: &[IoSliceMut<'_>],
+    ) -> Result<(), SourceError> {
         let mut done = Vec::new();
-        let Some(outgoing) = self.list.get(entry) else { return };
+        let Some(outgoing) = self.list.get(entry) else { return Ok(()) };
         for slot in slots {
             self.digester.update(entry, outgoing, offset, slot, &mut done);
             offset += slot.len() as u64;
         }
         if done.is_empty() {
-            return;
+            return file.check_once();
         }
         // Behind the read and before the digest: nobody commits a file that changed. Of each block,
         // as any may turn out to be the last one that the receiver needs.
-        if let Err(error) = file.check_unchanged() {
-            return self.give_up(entry, &error);
-        }
+        file.check_unchanged()?;
         for (entry, block, digest) in done {
             self.sender.push_digest(entry, block, digest);
         }
         if self.digester.has_ended(entry) {
             self.counters_read(entry);
         }
+        Ok(())
     }
 
     fn counters_read(&mut self, entry: u32) {
