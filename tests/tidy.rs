@@ -33,9 +33,6 @@ const LINE_CHARS_MAX: usize = 100;
 /// Most lines of a file before its tests.
 const LINES_MAX: usize = 500;
 
-/// Files that are longer for now, with a bound that only ever shrinks.
-const LONG_FILES: [(&str, usize); 1] = [("src/proto/receiver/mod.rs", 600)];
-
 /// Most crates that the program itself is built from, `ufx` aside.
 const DEPENDENCIES_MAX: usize = 75;
 
@@ -226,14 +223,9 @@ fn files_and_lines_are_short() {
     let mut findings = Findings::default();
     for source in rust() {
         let lines = source.lines_before_tests();
-        let known = LONG_FILES.iter().find(|(path, _)| *path == source.path);
-        let bound = known.map_or(LINES_MAX, |(_, bound)| *bound);
-        if lines > bound {
-            findings.add(
-                &source,
-                lines,
-                &format!("{lines} lines before the tests, {bound} at most"),
-            );
+        if lines > LINES_MAX {
+            let what = format!("{lines} lines before the tests, {LINES_MAX} at most");
+            findings.add(&source, lines, &what);
         }
     }
     for source in files(&["src", "tests", "benches", "fuzz"], &["rs", "py"]) {

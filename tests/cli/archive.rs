@@ -3,10 +3,11 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
+use tempfile::TempDir;
 
 use crate::support::content::{names, room, write_random};
 use crate::support::process::{Program, ufx};
@@ -47,6 +48,20 @@ const NAMES: [&str; 5] = [
     "system.posix_acl_default",
 ];
 
+/// A tree of [`make_tree`], and where it may go; none where this test cannot run.
+fn rooms() -> Option<(TempDir, PathBuf, PathBuf)> {
+    if !is_root_with(&[]) {
+        return None;
+    }
+    let room = room();
+    let (tree, to) = (room.path().join("tree"), room.path().join("to"));
+    if !make_tree(&tree) {
+        skip("needs a file system with attributes of users");
+        return None;
+    }
+    Some((room, tree, to))
+}
+
 /// A tree with everything; false where the file system has no attributes.
 fn make_tree(tree: &Path) -> bool {
     fs::create_dir_all(tree.join("shared")).unwrap();
@@ -74,14 +89,7 @@ fn make_tree(tree: &Path) -> bool {
 
 #[test]
 fn owners_attributes_and_special_bits_are_kept_if_both_sides_say_so() {
-    if !is_root_with(&[]) {
-        return;
-    }
-    let room = room();
-    let (tree, to) = (room.path().join("tree"), room.path().join("to"));
-    if !make_tree(&tree) {
-        return skip("needs a file system with attributes of users");
-    }
+    let Some((_room, tree, to)) = rooms() else { return };
     transfer(&[&tree], &to, &["-a"], &["--archive"]);
     for name in ["", "program", "large", "shared", "shared/plain", "link"] {
         let (ours, theirs) = (tree.join(name), to.join("tree").join(name));
@@ -99,14 +107,7 @@ fn owners_attributes_and_special_bits_are_kept_if_both_sides_say_so() {
 
 #[test]
 fn a_receiver_without_archive_keeps_none_of_it_and_says_so() {
-    if !is_root_with(&[]) {
-        return;
-    }
-    let room = room();
-    let (tree, to) = (room.path().join("tree"), room.path().join("to"));
-    if !make_tree(&tree) {
-        return skip("needs a file system with attributes of users");
-    }
+    let Some((room, tree, to)) = rooms() else { return };
     let reports = transfer(&[&tree], &to, &["-a"], &[]);
     let metadata = fs::metadata(to.join("tree/program")).unwrap();
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7000), (0, 0, 0));

@@ -24,7 +24,8 @@ const fn broken(name: &'static str, rule: &'static str, does: fn(&mut HostileSen
     Misdeed { name, rule, does, then: Then::Closed(CloseCode::Protocol), leaves: &[] }
 }
 
-const RECORDS: &[Misdeed] = &[
+/// Records that break a rule.
+pub const RECORDS: &[Misdeed] = &[
     broken("a record of no kind", FORM_RULE, |peer| {
         connect_and_say(peer, forge::record(9, b"what is this"));
     }),
@@ -117,7 +118,8 @@ const RECORDS: &[Misdeed] = &[
     },
 ];
 
-const BYTES: &[Misdeed] = &[
+/// Bytes and digests that lie.
+pub const BYTES: &[Misdeed] = &[
     Misdeed {
         name: "the end before the data",
         rule: CLOSE_RULE,

@@ -21,7 +21,8 @@ const fn ignored(name: &'static str, rule: &'static str, does: fn(&mut HostileSe
     Misdeed { name, rule, does, then: Then::Ignored, leaves: &[] }
 }
 
-const PACKETS: &[Misdeed] = &[
+/// Packets that make no sense.
+pub const PACKETS: &[Misdeed] = &[
     ignored("every frame cut short", DROP_RULE, |peer| {
         peer.connect();
         let mut sent = Vec::new();
@@ -146,7 +147,8 @@ const PACKETS: &[Misdeed] = &[
     ),
 ];
 
-const FLOODS: &[Misdeed] = &[
+/// Too much of what may be sent.
+pub const FLOODS: &[Misdeed] = &[
     Misdeed {
         name: "a manifest without an end",
         rule: SILENCE_RULE,
@@ -220,7 +222,8 @@ const FLOODS: &[Misdeed] = &[
     }),
 ];
 
-const CROWD: &[Misdeed] = &[Misdeed {
+/// Too many transfers.
+pub const CROWD: &[Misdeed] = &[Misdeed {
     name: "as many transfers as there can be, and one more",
     rule: "| transfers at one receiver | 256 by default; beyond that CLOSE `busy` |",
     does: |peer| {
@@ -260,7 +263,7 @@ fn unless_busy(stranger: HostileSender) -> Option<HostileSender> {
 }
 
 /// What a receiver has to keep for a while.
-const HOARDS: &[Misdeed] = &[
+pub const HOARDS: &[Misdeed] = &[
     Misdeed {
         name: "every second byte of a file",
         rule: "| separate stored ranges of a space | 65,536;",

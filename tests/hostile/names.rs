@@ -24,7 +24,8 @@ const fn too_long(name: &'static str, does: fn(&mut HostileSender)) -> Misdeed {
     Misdeed { name, rule, does, then: Then::Closed(CloseCode::Protocol), leaves: &[] }
 }
 
-const NAMES: &[Misdeed] = &[
+/// Names that no file may have.
+pub const NAMES: &[Misdeed] = &[
     malformed("the parent directory", |peer| connect_and_name(peer, b"..")),
     malformed("up and out", |peer| connect_and_name(peer, b"../elsewhere/precious")),
     malformed("down and further up", |peer| connect_and_name(peer, b"a/../../elsewhere/x")),
@@ -81,7 +82,8 @@ const NAMES: &[Misdeed] = &[
     },
 ];
 
-const TREES: &[Misdeed] = &[
+/// Names and links that lead elsewhere.
+pub const TREES: &[Misdeed] = &[
     Misdeed {
         name: "a file as the parent of a file",
         rule: PREFIX_RULE,

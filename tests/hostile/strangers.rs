@@ -20,7 +20,8 @@ const fn ignored(name: &'static str, rule: &'static str, does: fn(&mut HostileSe
     Misdeed { name, rule, does, then: Then::Ignored, leaves: &[] }
 }
 
-const GREETINGS: &[Misdeed] = &[
+/// HELLOs that are none.
+pub const GREETINGS: &[Misdeed] = &[
     ignored(
         "a HELLO of 1,199 bytes",
         "A HELLO shorter than 1,200 bytes MUST be dropped.",
@@ -84,7 +85,8 @@ const GREETINGS: &[Misdeed] = &[
     ),
 ];
 
-const PROOFS: &[Misdeed] = &[
+/// Proofs that are none, and packets in the name of others.
+pub const PROOFS: &[Misdeed] = &[
     ignored("a START out of thin air", PROOF_RULE, |peer| {
         for guess in 1..1_000 {
             peer.sealer = Sealer { connection: guess, seed: guess };
@@ -168,12 +170,7 @@ const PROOFS: &[Misdeed] = &[
         name: "every packet of the transfer again, and again",
         rule: "The receiver drops a packet whose number it has seen, and counts it",
         does: |peer| {
-            peer.records = true;
-            peer.connect();
-            peer.send_file(b"x", &content_of(b"x"));
-            peer.records = false;
-            peer.wait("the file", |peer| peer.outcomes.len() == 1);
-            let sent = peer.sent.take();
+            let sent = send_recorded_file(peer);
             for datagram in sent.iter().chain(&sent) {
                 peer.send_datagram(datagram);
             }
@@ -185,13 +182,9 @@ const PROOFS: &[Misdeed] = &[
         name: "another's transfer again",
         rule: "packets from elsewhere are dropped",
         does: |peer| {
-            peer.records = true;
-            peer.connect();
-            peer.send_file(b"x", &content_of(b"x"));
-            peer.records = false;
-            peer.wait("the file", |peer| peer.outcomes.len() == 1);
+            let sent = send_recorded_file(peer);
             let other = elsewhere(peer);
-            for datagram in peer.sent.take() {
+            for datagram in sent {
                 // HELLO aside, which anybody may say.
                 if datagram[0] != 1 {
                     other.send(&datagram).unwrap();
@@ -204,6 +197,16 @@ const PROOFS: &[Misdeed] = &[
         leaves: &["x"],
     },
 ];
+
+/// Connects and sends the file `x`; all datagrams that this took.
+fn send_recorded_file(peer: &mut HostileSender) -> Vec<Vec<u8>> {
+    peer.records = true;
+    peer.connect();
+    peer.send_file(b"x", &content_of(b"x"));
+    peer.records = false;
+    peer.wait("the file", |peer| peer.outcomes.len() == 1);
+    peer.sent.take()
+}
 
 /// A CLOSE that says all is done.
 fn close(connection: u32, seed: u32, number: u64) -> Vec<u8> {

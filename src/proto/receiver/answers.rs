@@ -44,11 +44,10 @@ impl Receiver {
     /// verified then, and in the file still. The sender is told not to send them.
     pub fn blocks_kept(&mut self, entry: u32, first_block: u32, blocks: u32) {
         let range = u64::from(first_block)..u64::from(first_block) + u64::from(blocks);
-        if self.body.keep(entry, range, &mut self.steps) {
+        if self.body.keep(entry, range, &mut self.events) {
             self.flush_answers();
             let record = AnswerRecord::Have { entry, first_block, blocks };
             push_answer(&mut self.answers, &record);
-            self.run_steps();
         }
     }
 

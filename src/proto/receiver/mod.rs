@@ -2,12 +2,13 @@
 //!
 //! The parts: `sack` (what has arrived), `ack_timing` (when to say so), `credit` (what may come),
 //! `reassembly` (bytes, blocks, entries); `records` reads manifest and digests, `answers` says what
-//! became of entries, `transmit` makes packets. The shell moves the bytes and speaks back by the
+//! became of entries, `transmit` makes packets, `lifetime` knows when all is over. The shell moves the bytes and speaks back by the
 //! `entry_*` and `block_*` commands.
 
 mod ack_timing;
 mod answers;
 mod credit;
+mod lifetime;
 mod reassembly;
 mod records;
 mod sack;
@@ -19,11 +20,11 @@ use std::time::Duration;
 use self::ack_timing::AckTiming;
 use self::answers::push_answer;
 use self::credit::Credit;
-use self::reassembly::{Reassembly, Step};
+use self::lifetime::State;
+use self::reassembly::Reassembly;
 use self::records::{End, Following};
 use self::sack::Sack;
 use super::config::ReceiverConfig;
-use super::error::Error;
 use super::event::ReceiverEvent;
 use super::handshake::Accepted;
 use super::sabotage::Bug;
@@ -32,8 +33,8 @@ use super::stream::{ReceiveStream, SendStream};
 use super::time::Time;
 use super::transcript::Transcript;
 use crate::wire::{
-    AnswerRecord, CloseCode, DigestAlgorithm, Frame, Opener, Packet, PacketNumber, Probe,
-    RefuseCode, Sealer, VoidReason, limits,
+    AnswerRecord, DigestAlgorithm, Frame, Opener, Packet, PacketNumber, Probe, RefuseCode, Sealer,
+    VoidReason, limits,
 };
 
 pub use self::credit::first_credit;
@@ -71,19 +72,6 @@ pub struct Progress {
     pub entries: u32,
     /// The manifest has ended: the totals will not grow.
     pub is_final: bool,
-}
-
-/// Where the machine is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// The transfer runs.
-    Open,
-    /// The end is answered; it is repeated until the sender has it, or until then.
-    Lingering { until: Time },
-    /// CLOSE is to be sent `left` times; then it is over.
-    Closing { left: u32, code: CloseCode },
-    /// Over.
-    Closed,
 }
 
 /// The receiving end of one transfer.
@@ -132,7 +120,6 @@ pub struct Receiver {
     judge_from: Time,
     refused: bool,
     events: VecDeque<ReceiverEvent>,
-    steps: Vec<Step>,
     stats: ReceiverStats,
 }
 
@@ -182,7 +169,6 @@ impl Receiver {
             judge_from: now,
             refused: false,
             events: VecDeque::new(),
-            steps: Vec::new(),
             stats: ReceiverStats::default(),
             config,
         };
@@ -291,7 +277,6 @@ impl Receiver {
         } else {
             self.stats.unplaced += 1;
         }
-        self.run_steps();
     }
 
     /// DATA of the body. Appends to `places` where the payload belongs; what is not named there
@@ -329,15 +314,12 @@ impl Receiver {
             }
         }
         if fresh && held_end > run.offset {
-            let mut steps = std::mem::take(&mut self.steps);
             self.stats.body_bytes_again +=
-                self.body.store(run.offset..held_end, places, &mut steps);
-            self.steps = steps;
+                self.body.store(run.offset..held_end, places, &mut self.events);
             if self.digests_wait {
                 // Blocks that are complete now make room for the digests of others.
                 self.check_settled();
             }
-            self.run_steps();
         }
     }
 
@@ -359,47 +341,6 @@ impl Receiver {
         }
     }
 
-    fn on_close(&mut self, code: CloseCode, text: String) {
-        match self.state {
-            State::Lingering { .. } => self.finished(),
-            State::Open => self.end(Error::ClosedByPeer { code, text }),
-            State::Closing { .. } | State::Closed => {}
-        }
-    }
-
-    fn finished(&mut self) {
-        self.state = State::Closed;
-        self.events.push_back(ReceiverEvent::Finished);
-    }
-
-    fn end(&mut self, error: Error) {
-        if matches!(self.state, State::Open) {
-            self.state = State::Closed;
-            self.events.push_back(ReceiverEvent::Closed(error));
-        }
-    }
-
-    fn fail(&mut self, error: Error, code: CloseCode) {
-        if matches!(self.state, State::Open) {
-            self.end(error);
-            self.state = State::Closing { left: 2, code };
-        }
-    }
-
-    /// The sender's host reported its port closed (ICMP).
-    pub fn handle_refused(&mut self, now: Time) {
-        self.on_call(now);
-        self.refused = true;
-        if matches!(self.state, State::Lingering { .. }) {
-            self.finished();
-        }
-    }
-
-    /// Ends the transfer; the sender is told why.
-    pub fn cancel(&mut self, code: CloseCode) {
-        self.fail(Error::Cancelled { code }, code);
-    }
-
     // ---- what the shell tells ----
 
     /// Free buffers for so many more packets.
@@ -419,11 +360,10 @@ impl Receiver {
 
     /// A block is as announced.
     pub fn block_verified(&mut self, entry: u32, block: u32) {
-        self.body.on_verified(entry, block, &mut self.steps);
+        self.body.on_verified(entry, block, &mut self.events);
         if self.config.sabotage.has(Bug::CommitEarly) {
             self.events.push_back(ReceiverEvent::Commit { entry });
         }
-        self.run_steps();
     }
 
     /// A block differs from its digest: it is asked for again, or the file is given up.
@@ -442,23 +382,6 @@ impl Receiver {
         if self.body.close(entry) {
             self.events.push_back(ReceiverEvent::Abandon { entry, code, reason });
         }
-    }
-
-    /// Directories are finished, in answer to [`ReceiverEvent::Settled`].
-    pub fn finish(&mut self, now: Time) {
-        if self.state != State::Open || !self.settled_told {
-            return;
-        }
-        self.flush_answers();
-        push_answer(
-            &mut self.answers,
-            &AnswerRecord::End {
-                committed: self.stats.committed,
-                present: self.stats.present,
-                failed: self.stats.failed,
-            },
-        );
-        self.state = State::Lingering { until: now + self.config.linger };
     }
 
     /// Whether another entry may be read: of a sender that completes none, or that acknowledges no
@@ -480,42 +403,11 @@ impl Receiver {
         }
     }
 
-    fn run_steps(&mut self) {
-        for step in self.steps.drain(..) {
-            self.events.push_back(match step {
-                Step::Verify { entry, block, digest } => {
-                    ReceiverEvent::Verify { entry, block, digest }
-                }
-                Step::Commit { entry } => ReceiverEvent::Commit { entry },
-            });
-        }
-    }
-
     // ---- what the shell asks ----
 
     /// The next thing to do.
     pub fn poll_event(&mut self) -> Option<ReceiverEvent> {
         self.events.pop_front()
-    }
-
-    /// Whether nothing will be sent or expected any more.
-    pub fn is_closed(&self) -> bool {
-        self.state == State::Closed
-    }
-
-    /// Whether the end is answered, and only the sender may not have heard of it.
-    pub fn has_answered_end(&self) -> bool {
-        matches!(self.state, State::Lingering { .. })
-    }
-
-    /// Whether the sender's host reports its port closed, and nothing was heard since.
-    pub fn is_refused(&self) -> bool {
-        self.refused
-    }
-
-    /// When something of the sender was heard last.
-    pub fn last_heard(&self) -> Time {
-        self.last_heard
     }
 
     /// What progress shows.
@@ -551,38 +443,7 @@ impl Receiver {
             + self.digests.memory_bytes()
             + self.body.memory_bytes()
             + self.answers.memory_bytes()
-            + self.steps.capacity() * size_of::<Step>()
             + self.events.capacity() * size_of::<ReceiverEvent>()
             + self.events.iter().map(ReceiverEvent::memory_bytes).sum::<usize>()
-    }
-
-    fn on_call(&mut self, now: Time) {
-        if now.saturating_since(self.last_call) > Duration::from_secs(2) {
-            self.judge_from = now + Duration::from_secs(1);
-        }
-        let span = now.saturating_since(self.last_call);
-        self.credit.on_time(span, self.sack.largest().unwrap_or_default());
-        self.last_call = now;
-    }
-
-    /// Time has passed; call it when [`Receiver::poll_timeout`] is reached.
-    pub fn handle_timeout(&mut self, now: Time) {
-        self.on_call(now);
-        match self.state {
-            State::Open if now >= self.silence_deadline() => {
-                let silence = now.saturating_since(self.last_heard);
-                self.end(Error::Silence { silence, refused: self.refused });
-            }
-            State::Lingering { until } if now >= until => self.finished(),
-            _ => {}
-        }
-    }
-
-    fn silence_deadline(&self) -> Time {
-        let patience = match self.refused {
-            true => self.config.timeout / 2,
-            false => self.config.timeout,
-        };
-        (self.last_heard + patience).max(self.judge_from)
     }
 }

@@ -1,10 +1,11 @@
 //! The body at the receiver: which bytes are stored, which blocks are complete, and what each
 //! entry still needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use crate::proto::entry_window::EntryWindow;
+use crate::proto::event::ReceiverEvent;
 use crate::proto::range_set::RangeSet;
 use crate::wire::{Digest, limits};
 
@@ -19,25 +20,6 @@ pub struct Place {
     pub run_offset: u64,
     /// How many bytes.
     pub bytes: u64,
-}
-
-/// What became of a block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Compare the block with this digest.
-    Verify {
-        /// Of which file.
-        entry: u32,
-        /// Which block.
-        block: u32,
-        /// What it must be.
-        digest: Digest,
-    },
-    /// Every block is verified.
-    Commit {
-        /// Which file.
-        entry: u32,
-    },
 }
 
 /// An entry that is not settled.
@@ -182,11 +164,11 @@ impl Reassembly {
     }
 
     /// Nothing more follows: the last entry, if it is a pipe, is complete with what it has.
-    pub fn end_pipe(&mut self, steps: &mut Vec<Step>) {
+    pub fn end_pipe(&mut self, events: &mut VecDeque<ReceiverEvent>) {
         let entry = self.entries().wrapping_sub(1);
         if let Some(slot) = self.slots.get_mut(entry).filter(|slot| slot.is_pipe) {
             slot.is_pipe = false;
-            self.check_complete(entry, steps);
+            self.check_complete(entry, events);
         }
     }
 
@@ -199,7 +181,12 @@ impl Reassembly {
     }
 
     /// A range of the last entry's file has no data. False if it breaks proto.md's rules.
-    pub fn push_hole(&mut self, offset: u64, bytes: u64, steps: &mut Vec<Step>) -> bool {
+    pub fn push_hole(
+        &mut self,
+        offset: u64,
+        bytes: u64,
+        events: &mut VecDeque<ReceiverEvent>,
+    ) -> bool {
         let entry = self.entries().wrapping_sub(1);
         // Settled in the meantime: there is nothing left to compare the hole with.
         let Some(body) = self.slots.body(entry) else { return true };
@@ -223,11 +210,11 @@ impl Reassembly {
         self.stored.insert(body.start + offset..body.start + end);
         // The rest of a block that the hole covers in part may have arrived before.
         let (head, tail) = (offset / limits::BLOCK_BYTES, (end - 1) / limits::BLOCK_BYTES);
-        self.check_block(entry, head as u32, steps);
+        self.check_block(entry, head as u32, events);
         if tail > head {
-            self.check_block(entry, tail as u32, steps);
+            self.check_block(entry, tail as u32, events);
         }
-        self.check_complete(entry, steps);
+        self.check_complete(entry, events);
         true
     }
 
@@ -246,7 +233,7 @@ impl Reassembly {
         &mut self,
         range: Range<u64>,
         places: &mut Vec<Place>,
-        steps: &mut Vec<Step>,
+        events: &mut VecDeque<ReceiverEvent>,
     ) -> u64 {
         let gaps: Vec<Range<u64>> = self.stored.gaps(range.clone()).collect();
         let missing: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
@@ -273,7 +260,7 @@ impl Reassembly {
             let first_block = place.file_offset / limits::BLOCK_BYTES;
             let last_block = (place.file_offset + place.bytes - 1) / limits::BLOCK_BYTES;
             for block in first_block..=last_block {
-                self.check_block(place.entry, block as u32, steps);
+                self.check_block(place.entry, block as u32, events);
             }
         }
         again
@@ -303,7 +290,7 @@ impl Reassembly {
         block: u32,
         epoch: u8,
         digest: Digest,
-        steps: &mut Vec<Step>,
+        events: &mut VecDeque<ReceiverEvent>,
     ) -> Option<bool> {
         if entry >= self.entries() {
             return None;
@@ -319,7 +306,7 @@ impl Reassembly {
         if epoch == wanted && !useless {
             if self.stored.contains(&block_range(&body, u64::from(block))) {
                 slot.comparing.insert(one);
-                steps.push(Step::Verify { entry, block, digest });
+                events.push_back(ReceiverEvent::Verify { entry, block, digest });
             } else {
                 let before = slot.digests.len();
                 slot.digests.entry(block).or_insert(digest);
@@ -330,7 +317,7 @@ impl Reassembly {
     }
 
     /// Asks for a comparison if the block is complete and its digest known.
-    fn check_block(&mut self, entry: u32, block: u32, steps: &mut Vec<Step>) {
+    fn check_block(&mut self, entry: u32, block: u32, events: &mut VecDeque<ReceiverEvent>) {
         let Some(body) = self.slots.body(entry) else { return };
         if !self.stored.contains(&block_range(&body, u64::from(block))) {
             return;
@@ -339,13 +326,18 @@ impl Reassembly {
         if let Some(digest) = slot.digests.remove(&block) {
             self.waiting_digests -= 1;
             slot.comparing.insert(u64::from(block)..u64::from(block) + 1);
-            steps.push(Step::Verify { entry, block, digest });
+            events.push_back(ReceiverEvent::Verify { entry, block, digest });
         }
     }
 
     /// An interrupted transfer has left these blocks. False if there are no such blocks, or
     /// nothing of the entry is wanted any more.
-    pub fn keep(&mut self, entry: u32, kept: Range<u64>, steps: &mut Vec<Step>) -> bool {
+    pub fn keep(
+        &mut self,
+        entry: u32,
+        kept: Range<u64>,
+        events: &mut VecDeque<ReceiverEvent>,
+    ) -> bool {
         let Some(body) = self.slots.body(entry) else { return false };
         let Some(slot) = self.slots.get_mut(entry) else { return false };
         if slot.closing || kept.is_empty() || kept.end > blocks(&body) {
@@ -366,17 +358,17 @@ impl Reassembly {
         slot.digests.retain(|block, _| !kept.contains(&u64::from(*block)));
         self.waiting_digests -= before - slot.digests.len();
         self.stored.insert(bytes);
-        self.check_complete(entry, steps);
+        self.check_complete(entry, events);
         true
     }
 
     /// A block was compared and is as announced.
-    pub fn on_verified(&mut self, entry: u32, block: u32, steps: &mut Vec<Step>) {
+    pub fn on_verified(&mut self, entry: u32, block: u32, events: &mut VecDeque<ReceiverEvent>) {
         let Some(slot) = self.slots.get_mut(entry) else { return };
         let one = u64::from(block)..u64::from(block) + 1;
         if slot.comparing.remove(&one) == 1 {
             slot.verified.insert(one);
-            self.check_complete(entry, steps);
+            self.check_complete(entry, events);
         }
     }
 
@@ -404,19 +396,19 @@ impl Reassembly {
         Some(epoch)
     }
 
-    fn check_complete(&mut self, entry: u32, steps: &mut Vec<Step>) {
+    fn check_complete(&mut self, entry: u32, events: &mut VecDeque<ReceiverEvent>) {
         let Some(body) = self.slots.body(entry) else { return };
         let Some(slot) = self.slots.get_mut(entry) else { return };
         let is_complete = !slot.is_pipe && slot.verified.covered() == blocks(&body);
         if !slot.closing && is_complete {
             slot.closing = true;
-            steps.push(Step::Commit { entry });
+            events.push_back(ReceiverEvent::Commit { entry });
         }
     }
 
     /// Commits an entry without blocks: an empty file.
-    pub fn commit_empty(&mut self, entry: u32, steps: &mut Vec<Step>) {
-        self.check_complete(entry, steps);
+    pub fn commit_empty(&mut self, entry: u32, events: &mut VecDeque<ReceiverEvent>) {
+        self.check_complete(entry, events);
     }
 
     /// No byte of an entry is wanted any more. Returns false if that was so before.
@@ -461,20 +453,20 @@ mod tests {
     #[test]
     fn what_an_interrupted_transfer_has_left_did_not_come_before() {
         let mut body = Reassembly::default();
-        let (mut places, mut steps) = (Vec::new(), Vec::new());
+        let (mut places, mut events) = (Vec::new(), VecDeque::new());
         assert!(body.push_entry(4 * BLOCK));
-        assert!(body.keep(0, 0..2, &mut steps));
-        assert_eq!(body.store(0..BLOCK, &mut places, &mut steps), 0, "it is kept");
-        assert_eq!(body.store(BLOCK..3 * BLOCK, &mut places, &mut steps), 0, "half of it is");
-        assert_eq!(body.store(0..4 * BLOCK, &mut places, &mut steps), BLOCK);
+        assert!(body.keep(0, 0..2, &mut events));
+        assert_eq!(body.store(0..BLOCK, &mut places, &mut events), 0, "it is kept");
+        assert_eq!(body.store(BLOCK..3 * BLOCK, &mut places, &mut events), 0, "half of it is");
+        assert_eq!(body.store(0..4 * BLOCK, &mut places, &mut events), BLOCK);
         body.close(0);
-        assert_eq!(body.store(0..4 * BLOCK, &mut places, &mut steps), 0, "none of it is wanted");
+        assert_eq!(body.store(0..4 * BLOCK, &mut places, &mut events), 0, "none of it is wanted");
     }
 
-    fn store(body: &mut Reassembly, range: Range<u64>) -> (Vec<Place>, Vec<Step>) {
-        let (mut places, mut steps) = (Vec::new(), Vec::new());
-        body.store(range, &mut places, &mut steps);
-        (places, steps)
+    fn store(body: &mut Reassembly, range: Range<u64>) -> (Vec<Place>, VecDeque<ReceiverEvent>) {
+        let (mut places, mut events) = (Vec::new(), VecDeque::new());
+        body.store(range, &mut places, &mut events);
+        (places, events)
     }
 
     #[test]
@@ -494,19 +486,19 @@ mod tests {
     fn a_file_is_committed_when_every_block_is_verified() {
         let mut body = Reassembly::default();
         body.push_entry(BLOCK + 10);
-        let mut steps = Vec::new();
-        body.push_digest(0, 1, 0, digest(), &mut steps);
-        assert_eq!(steps, []);
-        let (_, steps) = store(&mut body, 0..BLOCK + 10);
-        assert_eq!(steps, [Step::Verify { entry: 0, block: 1, digest: digest() }]);
-        let mut steps = Vec::new();
-        body.push_digest(0, 0, 0, digest(), &mut steps);
-        assert_eq!(steps, [Step::Verify { entry: 0, block: 0, digest: digest() }]);
-        let mut steps = Vec::new();
-        body.on_verified(0, 0, &mut steps);
-        assert_eq!(steps, []);
-        body.on_verified(0, 1, &mut steps);
-        assert_eq!(steps, [Step::Commit { entry: 0 }]);
+        let mut events = VecDeque::new();
+        body.push_digest(0, 1, 0, digest(), &mut events);
+        assert_eq!(events, []);
+        let (_, events) = store(&mut body, 0..BLOCK + 10);
+        assert_eq!(events, [ReceiverEvent::Verify { entry: 0, block: 1, digest: digest() }]);
+        let mut events = VecDeque::new();
+        body.push_digest(0, 0, 0, digest(), &mut events);
+        assert_eq!(events, [ReceiverEvent::Verify { entry: 0, block: 0, digest: digest() }]);
+        let mut events = VecDeque::new();
+        body.on_verified(0, 0, &mut events);
+        assert_eq!(events, []);
+        body.on_verified(0, 1, &mut events);
+        assert_eq!(events, [ReceiverEvent::Commit { entry: 0 }]);
         assert!(body.settle(0));
         assert!(!body.settle(0));
         assert_eq!(body.unsettled(), 0);
@@ -517,31 +509,31 @@ mod tests {
         let mut body = Reassembly::default();
         body.push_entry(10);
         body.push_entry(4 * BLOCK + 5);
-        let mut steps = Vec::new();
+        let mut events = VecDeque::new();
         // A block arrived, and is compared, before the shell knew that it had it.
         store(&mut body, 10..10 + BLOCK);
-        body.push_digest(1, 0, 0, digest(), &mut steps);
-        assert_eq!(steps.len(), 1);
-        assert!(body.keep(1, 0..2, &mut steps) && body.keep(1, 3..5, &mut steps));
-        assert!(!body.keep(1, 4..6, &mut steps), "there are 5 blocks");
-        assert!(!body.keep(2, 0..1, &mut steps), "there are 2 entries");
+        body.push_digest(1, 0, 0, digest(), &mut events);
+        assert_eq!(events.len(), 1);
+        assert!(body.keep(1, 0..2, &mut events) && body.keep(1, 3..5, &mut events));
+        assert!(!body.keep(1, 4..6, &mut events), "there are 5 blocks");
+        assert!(!body.keep(2, 0..1, &mut events), "there are 2 entries");
         assert_eq!(body.kept_bytes(), 3 * BLOCK + 5);
-        assert!(body.push_hole(BLOCK + 5, BLOCK, &mut steps));
+        assert!(body.push_hole(BLOCK + 5, BLOCK, &mut events));
         assert_eq!(body.kept_bytes(), 2 * BLOCK + 10);
         let (places, _) = store(&mut body, 10..10 + 4 * BLOCK + 5);
         let ranges = places.iter().map(|place| (place.file_offset, place.bytes));
         assert_eq!(ranges.collect::<Vec<_>>(), [(2 * BLOCK + 5, BLOCK - 5)]);
-        steps.clear();
-        body.push_digest(1, 1, 0, digest(), &mut steps);
-        assert_eq!(steps, [], "a digest of what is there is not needed");
-        body.push_digest(1, 2, 0, digest(), &mut steps);
-        assert_eq!(steps, [Step::Verify { entry: 1, block: 2, digest: digest() }]);
-        steps.clear();
-        body.on_verified(1, 2, &mut steps);
-        assert_eq!(steps, []);
-        body.on_verified(1, 0, &mut steps);
-        assert_eq!(steps, [Step::Commit { entry: 1 }]);
-        assert!(!body.keep(1, 0..1, &mut steps), "it is complete");
+        events.clear();
+        body.push_digest(1, 1, 0, digest(), &mut events);
+        assert_eq!(events, [], "a digest of what is there is not needed");
+        body.push_digest(1, 2, 0, digest(), &mut events);
+        assert_eq!(events, [ReceiverEvent::Verify { entry: 1, block: 2, digest: digest() }]);
+        events.clear();
+        body.on_verified(1, 2, &mut events);
+        assert_eq!(events, []);
+        body.on_verified(1, 0, &mut events);
+        assert_eq!(events, [ReceiverEvent::Commit { entry: 1 }]);
+        assert!(!body.keep(1, 0..1, &mut events), "it is complete");
     }
 
     #[test]
@@ -557,20 +549,20 @@ mod tests {
             store(&mut body, 10 * entry..10 * entry + 10);
         }
         assert_eq!(body.stored.range_count(), 1);
-        assert_eq!(store(&mut body, 0..1_000), (Vec::new(), Vec::new()));
+        assert_eq!(store(&mut body, 0..1_000), (Vec::new(), VecDeque::new()));
     }
 
     #[test]
     fn a_block_that_differs_is_wanted_again_three_times() {
         let mut body = Reassembly::default();
         body.push_entry(10);
-        let mut steps = Vec::new();
+        let mut events = VecDeque::new();
         for epoch in 0..=3 {
             let (places, _) = store(&mut body, 0..10);
             assert_eq!(places.len(), 1, "epoch {epoch}");
-            steps.clear();
-            body.push_digest(0, 0, epoch, digest(), &mut steps);
-            assert_eq!(steps.len(), 1, "epoch {epoch}");
+            events.clear();
+            body.push_digest(0, 0, epoch, digest(), &mut events);
+            assert_eq!(events.len(), 1, "epoch {epoch}");
             assert_eq!(body.on_differs(0, 0), (epoch < 3).then_some(epoch + 1));
         }
     }
@@ -579,18 +571,18 @@ mod tests {
     fn a_file_of_holes_needs_nothing() {
         let mut body = Reassembly::default();
         body.push_entry(5 * BLOCK + 1);
-        let mut steps = Vec::new();
-        assert!(body.push_hole(0, 2 * BLOCK + 5, &mut steps));
-        assert!(!body.push_hole(2 * BLOCK + 5, 10, &mut steps), "touching holes are one");
-        assert!(!body.push_hole(3 * BLOCK, 9 * BLOCK, &mut steps), "beyond the end");
-        assert!(body.push_hole(2 * BLOCK + 6, 3 * BLOCK - 5, &mut steps));
-        assert_eq!(steps, []);
-        body.push_digest(0, 2, 0, digest(), &mut steps);
-        let (_, steps) = store(&mut body, 2 * BLOCK + 5..2 * BLOCK + 6);
-        assert_eq!(steps, [Step::Verify { entry: 0, block: 2, digest: digest() }]);
-        let mut steps = Vec::new();
-        body.on_verified(0, 2, &mut steps);
-        assert_eq!(steps, [Step::Commit { entry: 0 }]);
+        let mut events = VecDeque::new();
+        assert!(body.push_hole(0, 2 * BLOCK + 5, &mut events));
+        assert!(!body.push_hole(2 * BLOCK + 5, 10, &mut events), "touching holes are one");
+        assert!(!body.push_hole(3 * BLOCK, 9 * BLOCK, &mut events), "beyond the end");
+        assert!(body.push_hole(2 * BLOCK + 6, 3 * BLOCK - 5, &mut events));
+        assert_eq!(events, []);
+        body.push_digest(0, 2, 0, digest(), &mut events);
+        let (_, events) = store(&mut body, 2 * BLOCK + 5..2 * BLOCK + 6);
+        assert_eq!(events, [ReceiverEvent::Verify { entry: 0, block: 2, digest: digest() }]);
+        let mut events = VecDeque::new();
+        body.on_verified(0, 2, &mut events);
+        assert_eq!(events, [ReceiverEvent::Commit { entry: 0 }]);
     }
 
     #[test]
@@ -598,13 +590,13 @@ mod tests {
         let mut body = Reassembly::default();
         body.push_entry(7);
         body.push_entry(3 * BLOCK);
-        let mut steps = Vec::new();
+        let mut events = VecDeque::new();
         // In block 0 alone, from block 0 into 1, in 1 alone, from 1 into 2, in 2 alone.
         for start in [5, BLOCK - 5, BLOCK + 50, 2 * BLOCK - 5, 2 * BLOCK + 50] {
-            assert!(body.push_hole(start, 10, &mut steps));
+            assert!(body.push_hole(start, 10, &mut events));
         }
         store(&mut body, 0..7 + 3 * BLOCK);
-        body.push_digest(1, 1, 0, digest(), &mut steps);
+        body.push_digest(1, 1, 0, digest(), &mut events);
         assert_eq!(body.on_differs(1, 1), Some(1));
         let (places, _) = store(&mut body, 0..7 + 3 * BLOCK);
         let ranges = places.iter().map(|place| (place.file_offset, place.bytes));
@@ -616,16 +608,16 @@ mod tests {
     fn a_block_that_arrived_before_its_hole_was_announced_is_complete_with_the_hole() {
         let mut body = Reassembly::default();
         body.push_entry(3 * BLOCK);
-        let mut steps = Vec::new();
+        let mut events = VecDeque::new();
         for block in [0, 2] {
-            body.push_digest(0, block, 0, digest(), &mut steps);
+            body.push_digest(0, block, 0, digest(), &mut events);
         }
         store(&mut body, 0..5);
         store(&mut body, 3 * BLOCK - 5..3 * BLOCK);
-        assert_eq!(steps, []);
-        assert!(body.push_hole(5, 3 * BLOCK - 10, &mut steps));
-        let verify = |block| Step::Verify { entry: 0, block, digest: digest() };
-        assert_eq!(steps, [verify(0), verify(2)]);
+        assert_eq!(events, []);
+        assert!(body.push_hole(5, 3 * BLOCK - 10, &mut events));
+        let verify = |block| ReceiverEvent::Verify { entry: 0, block, digest: digest() };
+        assert_eq!(events, [verify(0), verify(2)]);
     }
 
     //= proto.md#digest-records
@@ -635,22 +627,22 @@ mod tests {
     fn a_second_digest_record_of_an_epoch_is_ignored() {
         let mut body = Reassembly::default();
         body.push_entry(10);
-        let (_, mut steps) = store(&mut body, 0..10);
-        body.push_digest(0, 0, 0, digest(), &mut steps);
-        body.push_digest(0, 0, 0, digest(), &mut steps);
-        assert_eq!(steps.len(), 1, "while the first is compared");
+        let (_, mut events) = store(&mut body, 0..10);
+        body.push_digest(0, 0, 0, digest(), &mut events);
+        body.push_digest(0, 0, 0, digest(), &mut events);
+        assert_eq!(events.len(), 1, "while the first is compared");
         assert_eq!(body.on_differs(0, 0), Some(1));
-        steps.clear();
-        body.push_digest(0, 0, 0, digest(), &mut steps);
-        assert_eq!(steps, [], "of the epoch before");
+        events.clear();
+        body.push_digest(0, 0, 0, digest(), &mut events);
+        assert_eq!(events, [], "of the epoch before");
     }
 
     #[test]
     fn a_void_file_is_not_asked_for_again() {
         let mut body = Reassembly::default();
         body.push_entry(10);
-        let (_, mut steps) = store(&mut body, 0..10);
-        body.push_digest(0, 0, 0, digest(), &mut steps);
+        let (_, mut events) = store(&mut body, 0..10);
+        body.push_digest(0, 0, 0, digest(), &mut events);
         assert!(body.close(0));
         assert_eq!(body.on_differs(0, 0), None);
     }
@@ -662,11 +654,11 @@ mod tests {
     fn holes_of_a_file_that_was_settled_meanwhile_are_no_fault() {
         let mut body = Reassembly::default();
         body.push_entry(100);
-        let mut steps = Vec::new();
-        assert!(body.push_hole(0, 10, &mut steps));
+        let mut events = VecDeque::new();
+        assert!(body.push_hole(0, 10, &mut events));
         assert!(body.settle(0));
-        assert!(body.push_hole(20, 10, &mut steps));
-        assert_eq!((body.unsettled_holes(), steps), (0, Vec::new()));
+        assert!(body.push_hole(20, 10, &mut events));
+        assert_eq!((body.unsettled_holes(), events), (0, VecDeque::new()));
     }
 
     //= proto.md#limits
@@ -676,11 +668,11 @@ mod tests {
     fn one_hole_too_many_is_a_fault() {
         let mut body = Reassembly::default();
         body.push_entry(3 * BLOCK);
-        let mut steps = Vec::new();
+        let mut events = VecDeque::new();
         for hole in 0..limits::HOLES_MAX as u64 {
-            assert!(body.push_hole(2 * hole, 1, &mut steps));
+            assert!(body.push_hole(2 * hole, 1, &mut events));
         }
-        assert!(!body.push_hole(2 * BLOCK, 1, &mut steps));
+        assert!(!body.push_hole(2 * BLOCK, 1, &mut events));
         assert_eq!(body.unsettled_holes(), limits::HOLES_MAX);
         assert!(body.settle(0));
         assert_eq!(body.unsettled_holes(), 0);
@@ -691,10 +683,10 @@ mod tests {
         let mut body = Reassembly::default();
         body.push_entry(10 * BLOCK);
         body.push_entry(10 * BLOCK);
-        let mut steps = Vec::new();
+        let mut events = VecDeque::new();
         for block in [0, 1, 1, 2] {
-            body.push_digest(0, block, 0, digest(), &mut steps);
-            body.push_digest(1, block, 0, digest(), &mut steps);
+            body.push_digest(0, block, 0, digest(), &mut events);
+            body.push_digest(1, block, 0, digest(), &mut events);
         }
         assert_eq!(body.waiting_digests(), 6);
         store(&mut body, 0..2 * BLOCK);

@@ -46,7 +46,6 @@ impl Receiver {
         self.read_manifest();
         self.read_digests();
         self.check_end();
-        self.run_steps();
     }
 
     fn broken(&mut self, rule: &'static str) {
@@ -121,7 +120,7 @@ impl Receiver {
                 if !self.dry_run {
                     self.events.push_back(ReceiverEvent::Hole { entry, offset, bytes });
                 }
-                match self.body.push_hole(offset, bytes, &mut self.steps) {
+                match self.body.push_hole(offset, bytes, &mut self.events) {
                     true => Ok(()),
                     false => Err("a hole lies outside its file or out of order"),
                 }
@@ -199,8 +198,7 @@ impl Receiver {
         if self.dry_run {
             self.body.close(number);
         } else if entry.kind == EntryKind::File && entry.size == 0 {
-            self.body.commit_empty(number, &mut self.steps);
-            self.run_steps();
+            self.body.commit_empty(number, &mut self.events);
         }
         Ok(())
     }
@@ -223,7 +221,7 @@ impl Receiver {
                 }
             };
             let DigestRecord { entry, block, epoch, digest } = record;
-            match self.body.push_digest(entry, block, epoch, digest, &mut self.steps) {
+            match self.body.push_digest(entry, block, epoch, digest, &mut self.events) {
                 // Its entry, or its MORE, is still on the way.
                 None if self.end.is_none() => break,
                 None | Some(false) => {
@@ -249,7 +247,7 @@ impl Receiver {
         }
         if end.digest == self.transcript.digest() {
             self.end_checked = true;
-            self.body.end_pipe(&mut self.steps);
+            self.body.end_pipe(&mut self.events);
         } else {
             self.fail(Error::Integrity, CloseCode::Integrity);
         }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::Receiver;
 use super::ack_timing::Due;
-use super::{Receiver, State};
+use super::lifetime::State;
 use crate::proto::sabotage::Bug;
 use crate::proto::stream::SendStream;
 use crate::proto::time::Time;
