@@ -29,8 +29,6 @@ pub struct Arrival {
     /// The address of ours it was sent to, with the scope of a link-local one: what
     /// `Socket::accept_from` binds to. Only a listening socket knows.
     pub to: Option<SocketAddr>,
-    /// A router on the path marked it instead of dropping it (RFC 3168, ECN-CE).
-    pub congestion_experienced: bool,
 }
 
 /// One datagram in a [`Buffer`].
@@ -219,7 +217,7 @@ mod tests {
 
     fn arrival(start: usize, length: usize, segment_bytes: usize) -> Arrival {
         let from = "127.0.0.1:1".parse().unwrap();
-        Arrival { start, length, segment_bytes, from, to: None, congestion_experienced: false }
+        Arrival { start, length, segment_bytes, from, to: None }
     }
 
     #[test]

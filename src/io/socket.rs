@@ -138,7 +138,7 @@ impl Socket {
         options: &SocketOptions,
     ) -> io::Result<Socket> {
         let local = inner.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
-        let receiving = Receiving::new(inner.as_fd(), options.offload, local.port());
+        let receiving = Receiving::new(inner.as_fd(), options.offload, local.port(), peer);
         let sending = Sending::new(options.offload);
         Ok(Socket { inner, local, peer, granted, sending, receiving })
     }
@@ -259,12 +259,10 @@ fn set_up(
     // Don't fragment, and send what we are told to even if it is larger than the path is thought
     // to take: our own probes find that out (RFC 8899). An IPv6 socket may send IPv4.
     sys::set_option(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
-    socket.set_recv_tos_v4(true)?;
     if address.is_ipv6() {
         let probe = libc::IPV6_PMTUDISC_PROBE;
         sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe)?;
         sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 1)?;
-        socket.set_recv_tclass_v6(true)?;
     }
     ask_for_buffer(fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, options.receive_buffer_bytes)?;
     ask_for_buffer(fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, options.send_buffer_bytes)?;

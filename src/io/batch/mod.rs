@@ -72,7 +72,7 @@ pub enum ReceiveOutcome {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, SocketAddr, UdpSocket};
+    use std::net::{IpAddr, UdpSocket};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixDatagram;
     use std::time::Duration;
@@ -342,24 +342,35 @@ mod tests {
         assert_eq!(receiver.receive_offload(), Offload::Segmentation);
     }
 
+    /// Whether anything of `from` is still to come is known once the socket was found empty.
     #[test]
-    fn congestion_marks_are_passed_on() {
-        for ip in ["127.0.0.1", "::1"] {
-            for receiving in LEVELS {
-                let (mut sender, mut receiver) = pair(ip, Offload::Single, receiving);
-                let mut buffer = BufferPool::new(1, 4 * RECEIVE_BYTES).take().unwrap();
-                let (level, name) = match sender.local_address() {
-                    SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
-                    SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
-                };
-                for (mark, experienced) in [(0b11, true), (0b10, false), (0b00, false)] {
-                    sys::set_option(sender.as_fd(), level, name, mark).unwrap();
-                    sender.send(b"marked");
-                    buffer.clear();
-                    await_ready(&receiver);
-                    receiver.receive(&mut buffer);
-                    assert_eq!(buffer.arrivals()[0].congestion_experienced, experienced);
+    fn a_connected_socket_tells_what_came_before_it_was_connected_from_what_its_peer_sends() {
+        for offload in LEVELS {
+            let options = SocketOptions { offload, ..SocketOptions::default() };
+            let listener = Socket::listen("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+            let mut peer = Socket::connect(listener.local_address(), &options).unwrap();
+            let to_peer =
+                || Socket::accept_from(listener.local_address(), peer.local_address(), &options);
+            let mut socket = to_peer().unwrap();
+            let mut buffer = BufferPool::new(1, 4 * RECEIVE_BYTES).take().unwrap();
+            for datagrams in [[1, 1_400], [1_400, 9_000], [9_000, 9_000], [65_507, 7]] {
+                assert_eq!(socket.receive(&mut buffer), ReceiveOutcome::Empty);
+                buffer.clear();
+                for bytes in datagrams {
+                    peer.send(&pattern(bytes));
+                    await_ready(&socket);
+                    let cut = socket.cut();
+                    socket.receive(&mut buffer);
+                    if socket.cut() > cut {
+                        // The first of its size was longer than any before.
+                        peer.send(&pattern(bytes));
+                        await_ready(&socket);
+                        socket.receive(&mut buffer);
+                    }
                 }
+                let came: Vec<_> = buffer.datagrams().map(|one| one.bytes.to_vec()).collect();
+                assert_eq!(came, datagrams.map(pattern), "{offload:?}");
+                assert!(buffer.arrivals().iter().all(|one| one.from == peer.local_address()));
             }
         }
     }

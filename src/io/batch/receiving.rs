@@ -29,6 +29,10 @@ pub struct Receiving {
     slot_bytes: usize,
     /// Our own port, which completes the addresses that datagrams were sent to.
     port: u16,
+    /// The only peer, of a connected socket.
+    peer: Option<SocketAddr>,
+    /// Whatever comes is from that peer: what came before the socket was connected is taken.
+    only_peer: bool,
     cut: u64,
 }
 
@@ -64,15 +68,22 @@ impl Trial {
 }
 
 impl Receiving {
-    /// Sets the socket `fd`, bound to `port`, up for receiving by `offload` or what is below it.
-    pub fn new(fd: BorrowedFd<'_>, offload: Offload, port: u16) -> Receiving {
+    /// Sets the socket `fd`, bound to `port` and perhaps connected to `peer`, up for receiving by
+    /// `offload` or what is below it.
+    pub fn new(
+        fd: BorrowedFd<'_>,
+        offload: Offload,
+        port: u16,
+        peer: Option<SocketAddr>,
+    ) -> Receiving {
         let merges = offload == Offload::Segmentation && set_merging(fd, true).is_ok();
         let mode = match offload {
             _ if merges => ReceiveMode::Merged(Trial::default()),
             Offload::Segmentation | Offload::Batch => ReceiveMode::Batched { batches: 0 },
             Offload::Single => ReceiveMode::Single,
         };
-        Receiving { mode, merges, slot_bytes: SLOT_BYTES_MIN, port, cut: 0 }
+        let only_peer = false;
+        Receiving { mode, merges, slot_bytes: SLOT_BYTES_MIN, port, peer, only_peer, cut: 0 }
     }
 
     /// The means in use at the moment; changes with what the path merges.
@@ -103,7 +114,9 @@ impl Receiving {
             .iter()
             .map(|arrival| arrival.length.div_ceil(arrival.segment_bytes))
             .sum();
-        self.choose_mode(fd, datagrams, result == Err(Errno::AGAIN));
+        let empty = result == Err(Errno::AGAIN);
+        self.only_peer |= empty;
+        self.choose_mode(fd, datagrams, empty);
         match result {
             Ok(()) => ReceiveOutcome::Received { datagrams },
             Err(Errno::AGAIN | Errno::INTR) => ReceiveOutcome::Empty,
@@ -126,6 +139,17 @@ impl Receiving {
         let slots = buffer.arrivals_left();
         let room = buffer.unused();
         let room_bytes = room.len().min(slots * slot_bytes);
+        if let Some(peer) = self.peer.filter(|_| self.only_peer) {
+            let mut lengths = [0; sys::MESSAGES_MAX];
+            let received =
+                sys::receive_payloads(fd, &mut room[..room_bytes], slot_bytes, &mut lengths)?;
+            for (slot, &length) in lengths.iter().take(received).enumerate() {
+                let message =
+                    sys::Message { length, segment_bytes: None, from: Some(peer), to: None };
+                self.note(buffer, start + slot * slot_bytes, slot_bytes, message);
+            }
+            return Ok(());
+        }
         let mut found = [None; sys::MESSAGES_MAX];
         sys::receive_messages(fd, &mut room[..room_bytes], slot_bytes, |slot, message| {
             found[slot] = Some(message);
@@ -153,8 +177,6 @@ impl Receiving {
             segment_bytes: segment_bytes.max(1),
             from,
             to: message.to.map(|(address, scope)| local_address(address, self.port, scope)),
-            // The two lowest bits are ECN; both set say "congestion experienced".
-            congestion_experienced: message.traffic_class & 0b11 == 0b11,
         });
     }
 

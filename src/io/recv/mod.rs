@@ -245,7 +245,7 @@ impl Server<'_> {
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return;
         }
-        if let Some(span) = self.tempo.doze(now) {
+        if let Some(span) = self.tempo.doze(now, self.transfers.len()) {
             doze(timeout.map_or(span, |timeout| timeout.min(span)));
             return;
         }

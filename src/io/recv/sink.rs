@@ -588,7 +588,6 @@ mod tests {
             segment_bytes: 1,
             from: ([127, 0, 0, 1], 1).into(),
             to: None,
-            congestion_experienced: false,
         };
         buffer.copy(&content, &arrival).unwrap();
         // The first ten bytes of the last file are a hole.
