@@ -513,6 +513,45 @@ mod tests {
     }
 
     #[test]
+    fn the_last_blocks_of_a_pipe_whose_end_is_known_are_digested_when_they_are_read() {
+        let algorithm = DigestAlgorithm::Xxh3;
+        let block = limits::BLOCK_BYTES as usize;
+        let content: Vec<u8> = (0..2 * block + 100).map(|index| (index / 3) as u8).collect();
+        // How much was read before the end was known, and before the last blocks were announced.
+        for read_before in [0, 10, block, block + 10, 2 * block, 2 * block + 100] {
+            let mut list = list_of(&[block as u64]);
+            let pipe = list.get_mut(1).unwrap();
+            (pipe.source.kind, pipe.may_grow) = (EntryKind::Pipe, true);
+            let mut digester = Digester::new(algorithm);
+            let mut done = Vec::new();
+            digester.announced(1, list.get(1).unwrap());
+            let early = read_before.min(block);
+            digester.update(1, list.get(1).unwrap(), 0, &content[..early], &mut done);
+            list.extend_last(block as u64);
+            list.extend_last(100);
+            let later = &content[early..read_before];
+            digester.update(1, list.get(1).unwrap(), early as u64, later, &mut done);
+            list.get_mut(1).unwrap().may_grow = false;
+            digester.end_pipe(content.len() as u64);
+            let rest = &content[read_before..];
+            if !rest.is_empty() {
+                digester.update(1, list.get(1).unwrap(), read_before as u64, rest, &mut done);
+            }
+            let blocks: Vec<u32> = done.iter().map(|(_, block, _)| *block).collect();
+            assert_eq!(blocks, [0, 1, 2], "{read_before} bytes were read before");
+            let mut file = FileHasher::new(algorithm);
+            for (part, (_, number, digest)) in content.chunks(block).zip(&done) {
+                let size = limits::BODY_BYTES_MAX;
+                let mut hasher = BlockHasher::new(algorithm, u64::from(*number), size);
+                hasher.update(part);
+                assert_eq!(hasher.finish(), *digest);
+                file.push(digest);
+            }
+            assert_eq!(digester.finish(), Some(file.finish()), "{read_before} bytes before");
+        }
+    }
+
+    #[test]
     fn empty_files_that_wait_for_their_place_in_the_list_wait_as_one() {
         let algorithm = DigestAlgorithm::Xxh3;
         let list = list_of(&[2_000, 0, 0, 0, 1_000, 0, 0]);
