@@ -30,6 +30,15 @@ use crate::wire::Digest;
 /// Bytes written to a file without blocks of its own between two looks at the free space.
 const SPACE_CHECK_BYTES: u64 = 64 << 20;
 
+/// What became of a committed file otherwise than it was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Its name, if it is another one.
+    pub other_name: Option<Vec<u8>>,
+    /// Whether it has its mode.
+    pub has_mode: bool,
+}
+
 /// A file being received, under a temporary name in its final directory, locked against every
 /// other receiver. Dropped without [`commit`](TempFile::commit), it is kept for another run if its
 /// journal vouches for any block of it, else removed.
@@ -142,7 +151,7 @@ impl TempFile {
     }
 
     /// Gives the file its final mode (see `ModePolicy::apply`), time and name; with `fsync` so
-    /// that it survives a power cut. Returns the name, if it is another one than was asked for.
+    /// that it survives a power cut.
     ///
     /// # Errors
     /// [`FileError::Exists`] if the final name is taken, or what the kernel says. Unless the
@@ -153,7 +162,7 @@ impl TempFile {
         modified: Timestamp,
         fsync: bool,
         landing: Landing,
-    ) -> Result<Option<Vec<u8>>, FileError> {
+    ) -> Result<Committed, FileError> {
         let outcome = self.finish(mode, modified, fsync, landing);
         if !self.committed {
             self.abandon();
@@ -172,17 +181,11 @@ impl TempFile {
         modified: Timestamp,
         fsync: bool,
         landing: Landing,
-    ) -> Result<Option<Vec<u8>>, FileError> {
+    ) -> Result<Committed, FileError> {
         rustix::fs::futimens(&self.file, &modified.as_modification())
             .map_err(|errno| self.error("set the time of", errno))?;
-        if self.mode != Some(mode) {
-            match rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)) {
-                // FAT and some network file systems know no modes; the bytes are worth having
-                // there.
-                Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
-                Err(errno) => return Err(self.error("set the mode of", errno)),
-            }
-        }
+        let has_mode = self.mode == Some(mode)
+            || self.set_mode(mode).map_err(|errno| self.error("set the mode of", errno))?;
         if fsync {
             // Not fdatasync: with the bytes but another time, a rerun would find a different file.
             rustix::fs::fsync(&self.file).map_err(|errno| self.error("sync", errno))?;
@@ -195,7 +198,10 @@ impl TempFile {
                     rustix::fs::renameat(parent, &*place.temporary, parent, leaf)
                 }
                 (None, false) => link_nameless(file, parent, leaf),
-                (None, true) => replace_by_nameless(file, parent, leaf),
+                (None, true) => {
+                    let temporary = starting::place(parent, leaf).temporary;
+                    replace_by_nameless(file, parent, &temporary, leaf)
+                }
             });
         let other_name = match named {
             Ok(other_name) => other_name,
@@ -209,7 +215,19 @@ impl TempFile {
             sync_directory(&self.parent)
                 .map_err(|errno| self.error("sync the directory of", errno))?;
         }
-        Ok(other_name)
+        Ok(Committed { other_name, has_mode })
+    }
+
+    /// Whether the file has the mode then.
+    fn set_mode(&self, mode: u32) -> rustix::io::Result<bool> {
+        match rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)) {
+            Ok(()) => Ok(true),
+            // FAT and some network file systems know no modes; the bytes are worth having there.
+            Err(Errno::PERM | Errno::OPNOTSUPP) => {
+                Ok(rustix::fs::fstat(&self.file)?.st_mode & 0o7777 == mode)
+            }
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Removes the file, whatever of it is verified.
@@ -487,6 +505,38 @@ mod tests {
             assert_eq!(names(&directory), ["f"]);
             assert_eq!(fs::read(directory.path().join("f")).unwrap().len(), 4);
         }
+    }
+
+    #[test]
+    fn what_a_kill_leaves_of_a_replacement_is_found_under_the_name_of_every_leftover() {
+        let (directory, root) = place();
+        fs::write(directory.path().join("f"), "old").unwrap();
+        let nameless = || TempFile::create(&root, &path(b"f"), &subject(3), 0o600, false).unwrap();
+        let replace = |file: TempFile| {
+            write(&file, b"new", 0);
+            file.commit_as(0o600, time(1, 0), false, Landing::Replacing)
+        };
+        // As between the link and the rename.
+        let killed = nameless();
+        let temporary = starting::place(&killed.parent, b"f").temporary;
+        link_nameless(&killed.file, &killed.parent, temporary.as_bytes()).unwrap();
+        drop(killed);
+        assert_eq!(names(&directory), [temporary.as_str(), "f"]);
+        // Nothing is replaced by way of a name that something has.
+        assert!(replace(nameless()).is_err());
+        assert_eq!(fs::read(directory.path().join("f")).unwrap(), b"old");
+        TempFile::remove_leftover(&root, &path(b"f"));
+        assert_eq!(names(&directory), ["f"]);
+        // What another transfer is at work on stays.
+        let other = TempFile::named(&root, &path(b"f"), &subject(2 << 20), false).unwrap();
+        TempFile::remove_leftover(&root, &path(b"f"));
+        assert!(replace(nameless()).is_err());
+        assert_eq!(names(&directory), [temporary.as_str(), "f"]);
+        drop(other);
+        let committed = replace(nameless()).unwrap();
+        assert_eq!(committed, Committed { other_name: None, has_mode: true });
+        assert_eq!(names(&directory), ["f"]);
+        assert_eq!(fs::read(directory.path().join("f")).unwrap(), b"new");
     }
 
     #[test]

@@ -2,11 +2,8 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
-use twox_hash::XxHash3_64;
-
-use super::name::temporary_name;
 
 /// Renames within `directory`; EEXIST if `to` is taken, whatever by.
 pub fn rename_without_replacing(
@@ -39,20 +36,25 @@ pub fn link_nameless(file: &OwnedFd, directory: &OwnedFd, to: &[u8]) -> rustix::
     }
 }
 
-/// Gives a nameless file a name that may be taken. A link replaces nothing, so the file has a
-/// temporary name for a moment, which comes from its inode: nobody else's can be the same.
+/// Gives a nameless file a name that may be taken. A link replaces nothing, so the file has the
+/// name `temporary` for a moment, and is locked before: for others it is as one that is being
+/// received, and what a kill leaves of it is found by the next run. EBUSY if somebody has that
+/// name.
 pub fn replace_by_nameless(
     file: &OwnedFd,
     directory: &OwnedFd,
+    temporary: &str,
     to: &[u8],
 ) -> rustix::io::Result<()> {
-    let stat = rustix::fs::fstat(file)?;
-    let inode = [stat.st_dev.to_le_bytes(), stat.st_ino.to_le_bytes()].concat();
-    let temporary = temporary_name(XxHash3_64::oneshot(&inode));
-    link_nameless(file, directory, temporary.as_bytes())?;
-    let renamed = rustix::fs::renameat(directory, temporary.as_str(), directory, to);
+    // Where there are no locks, nobody else waits for one either.
+    let _ = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
+    match link_nameless(file, directory, temporary.as_bytes()) {
+        Err(Errno::EXIST) => return Err(Errno::BUSY),
+        linked => linked?,
+    }
+    let renamed = rustix::fs::renameat(directory, temporary, directory, to);
     if renamed.is_err() {
-        let _ = rustix::fs::unlinkat(directory, temporary.as_str(), AtFlags::empty());
+        let _ = rustix::fs::unlinkat(directory, temporary, AtFlags::empty());
     }
     renamed
 }

@@ -228,16 +228,16 @@ impl Pending {
         root.in_parent(&self.path, "set mode and time of", |parent, leaf| {
             // Opened first: the final mode may not allow it.
             let to_sync = if fsync { self.open(parent, leaf)? } else { None };
-            if let Some(mode) = self.mode {
-                set_mode(parent, leaf, mode)?;
-            }
+            let mode_set = self.mode.map_or(Ok(()), |mode| set_mode(parent, leaf, mode));
             let times = self.modified.as_modification();
             match rustix::fs::utimensat(parent, leaf, &times, AtFlags::SYMLINK_NOFOLLOW) {
                 // A directory of somebody else that was there: its time is theirs.
                 Err(Errno::PERM | Errno::ACCESS) if self.mode.is_none() => {}
                 outcome => outcome?,
             }
-            to_sync.map_or(Ok(()), |directory| sync(&directory))
+            to_sync.map_or(Ok(()), |directory| sync(&directory))?;
+            // Said last: a file system without modes has times.
+            mode_set
         })
     }
 
@@ -263,11 +263,7 @@ fn set_mode(parent: &OwnedFd, leaf: &[u8], mode: u32) -> rustix::io::Result<()> 
     if stat.st_mode & 0o7777 == mode {
         return Ok(());
     }
-    match rustix::fs::fchmod(&open_directory(parent, leaf)?, Mode::from_raw_mode(mode)) {
-        // FAT and some network file systems know no modes.
-        Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
-        outcome => outcome,
-    }
+    rustix::fs::fchmod(&open_directory(parent, leaf)?, Mode::from_raw_mode(mode))
 }
 
 /// Whether it is a directory.

@@ -3,13 +3,14 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::support::content::{room, write_random};
 use crate::support::process::{Program, ufx, wait_until};
 use crate::support::report::report_of;
-use crate::support::root::run;
+use crate::support::root::{is_installed, run, skip};
 use crate::support::transfer::{Receiver, transfer};
 
 /// Paths and reasons of a list, in order.
@@ -117,6 +118,33 @@ fn special_bits_are_dropped_and_named() {
     assert_eq!(named(&reports.sender["notes"]), notes);
     assert_eq!(dir.join("tree").metadata().unwrap().mode() & 0o7777, 0o755);
     assert_eq!(dir.join("tree/a.bin").metadata().unwrap().mode() & 0o7777, 0o755);
+}
+
+#[test]
+fn a_file_system_without_modes_takes_files_and_that_is_named() {
+    if !is_installed("strace") {
+        return skip("needs the program strace");
+    }
+    let room = room();
+    let source = room.path().join("tree");
+    std::fs::create_dir_all(&source).unwrap();
+    let file = write_random(&source.join("a.bin"), 2_000_000, 8);
+    std::fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(&source, Permissions::from_mode(0o500)).unwrap();
+    let dir = room.path().join("to");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fchmod"]);
+    command.args(["-e", "inject=fchmod:error=EPERM", env!("CARGO_BIN_EXE_ufx")]);
+    command.args(["recv", "--json", "--once", "--port", "0", "--dir"]).arg(&dir);
+    let receiver = Receiver::listening(Program::start(&mut command));
+    receiver.send(&[&source], &[]).expect_code(0);
+    let report = report_of(&receiver.program.wait().expect_code(0));
+    let notes = named(&report["notes"]);
+    assert_eq!(notes[0], ("tree/a.bin".into(), "its mode is not kept here".into()), "{report}");
+    assert_eq!((notes.len(), notes[1].0.as_str()), (2, "tree"), "{report}");
+    assert!(notes[1].1.starts_with("cannot set mode and time of "), "{report}");
+    let [ours, theirs] = [&source, &dir.join("tree")].map(|path| path.metadata().unwrap());
+    assert_eq!(ours.mtime_nsec(), theirs.mtime_nsec(), "the time is kept all the same");
 }
 
 #[test]

@@ -255,6 +255,17 @@ fn a_leftover_is_removed_when_the_file_turns_out_to_be_there() {
 }
 
 #[test]
+fn a_leftover_is_removed_when_its_source_has_become_a_small_file() {
+    let cut = Cut::half_of(32 * MEBIBYTE, End::Sender(Signal::INT));
+    write_random(&cut.source, 1_000, 2);
+    cut.leftover(".part");
+    let reports = transfer(&[&cut.source], &cut.dir(), &[], &[]);
+    assert_eq!(reports.sender["files"], 1);
+    assert!(same_bytes(&cut.source, &cut.copy()));
+    assert_eq!(names(&cut.dir()), ["source.bin"]);
+}
+
+#[test]
 fn a_rerun_takes_over_at_once_from_a_sender_that_was_just_killed() {
     let room = room_for(3 * BYTES);
     let source = write_random(&room.path().join("source.bin"), BYTES, 1);

@@ -109,11 +109,11 @@ impl TempFile {
         Ok(unusable)
     }
 
-    /// Removes what an interrupted run may have left of the file for `path`, which is there.
+    /// Removes what an interrupted run may have left of the file for `path`, if nobody has it.
     pub fn remove_leftover(root: &Root, path: &RelativePath) {
         let removed = root.in_parent(path, "look at", |parent, leaf| {
             let place = place(parent, leaf);
-            if !journal::is_there(&place) {
+            if !place.is_taken() {
                 return Ok(());
             }
             if let Claim::New(_) | Claim::Leftover(_) = claim(parent, &place.temporary)? {
@@ -234,7 +234,7 @@ fn is_resumable(subject: &Subject) -> bool {
 
 /// The temporary names of the file `leaf` in `parent`: the same in every run, so that there is at
 /// most one unfinished file for each final name.
-fn place(parent: &Arc<OwnedFd>, leaf: &[u8]) -> Place {
+pub(super) fn place(parent: &Arc<OwnedFd>, leaf: &[u8]) -> Place {
     let hash = XxHash3_64::oneshot(leaf);
     Place {
         parent: Arc::clone(parent),

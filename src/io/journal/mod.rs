@@ -335,6 +335,15 @@ pub fn remove(place: &Place) {
     let _ = rustix::fs::unlinkat(&place.parent, &*place.journal, AtFlags::empty());
 }
 
+impl Place {
+    /// Whether there is an unfinished file, or a journal without one.
+    pub(super) fn is_taken(&self) -> bool {
+        let temporary = &*self.temporary;
+        rustix::fs::statat(&self.parent, temporary, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+            || is_there(self)
+    }
+}
+
 /// Whether there is a journal at `place`.
 pub fn is_there(place: &Place) -> bool {
     rustix::fs::statat(&place.parent, &*place.journal, AtFlags::SYMLINK_NOFOLLOW).is_ok()

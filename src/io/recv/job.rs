@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::io::buffer::Buffer;
 use crate::io::confine::FileError;
+use crate::io::files::Committed;
 use crate::io::name::{Escaped, RelativePath};
 use crate::io::tree::Made;
 use crate::proto::{ReceivedEntry, Receiver};
@@ -204,6 +205,19 @@ pub fn note_name(path: &RelativePath, name: Option<Vec<u8>>, done: &mut Vec<Done
     if let Some(name) = name {
         let text = format!("stored as {}", Escaped(&name));
         done.push(Done::Note(path.as_bytes().to_vec(), text));
+    }
+}
+
+/// Whether anything was there already.
+pub fn has_found(done: &[Done]) -> bool {
+    done.iter().any(|one| matches!(one, Done::Present(_)))
+}
+
+/// Says what became of a file otherwise than it was sent.
+pub fn note_commit(path: &RelativePath, committed: Committed, done: &mut Vec<Done>) {
+    note_name(path, committed.other_name, done);
+    if !committed.has_mode {
+        done.push(Done::Note(path.as_bytes().to_vec(), "its mode is not kept here".into()));
     }
 }
 

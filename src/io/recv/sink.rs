@@ -8,7 +8,9 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::incoming::{FurtherName, Incoming};
-use super::job::{Action, Done, Job, abandon_text, note_name, refuse_code, settled, text};
+use super::job::{
+    Action, Done, Job, abandon_text, has_found, note_commit, note_name, refuse_code, settled, text,
+};
 use super::options::SinkOptions;
 use crate::io::attributes;
 use crate::io::confine::FileError;
@@ -214,12 +216,15 @@ impl Sink {
         let is_pipe = entry.kind == EntryKind::Pipe;
         // Of a pipe nobody can tell whether it is there already.
         let size = if is_pipe { u64::MAX } else { entry.size };
-        let verdict = match self.directories.is_fresh(path) {
-            // Two system calls less for each of many small files.
+        let is_fresh = self.directories.is_fresh(path);
+        let verdict = match is_fresh {
+            // Three system calls less for each of many small files.
             true => Verdict::Store(existing.landing()),
             false => existing.judge_file(root, path, size, modified)?,
         };
-        if !matches!(verdict, Verdict::Store(_)) && entry.size > limits::BLOCK_BYTES && !dry_run {
+        // What is stored goes on with it if it is large. The source may have been larger before.
+        let is_small = entry.size <= limits::BLOCK_BYTES;
+        if !dry_run && !is_fresh && is_small == matches!(verdict, Verdict::Store(_)) {
             TempFile::remove_leftover(root, path);
         }
         let landing = match self.settle(entry.entry, verdict) {
@@ -467,12 +472,12 @@ impl Sink {
                 }
                 file.commit_as(incoming.mode, incoming.modified, *fsync, incoming.landing)
             }
-            None => Ok(None),
+            None => Err(FileError::Fileless { path: root.shown(&incoming.path) }),
         });
         let Incoming { path, size, modified, .. } = &*incoming;
         let outcome = match result {
-            Ok(name) => {
-                note_name(path, name, done);
+            Ok(committed) => {
+                note_commit(path, committed, done);
                 Done::Committed(entry)
             }
             // Somebody else took the name meanwhile.
@@ -488,10 +493,6 @@ impl Sink {
         done.push(outcome);
         self.settle_names(&incoming, done);
     }
-}
-
-fn has_found(done: &[Done]) -> bool {
-    done.iter().any(|one| matches!(one, Done::Present(_)))
 }
 
 #[cfg(test)]
