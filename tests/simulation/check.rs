@@ -118,19 +118,39 @@ fn check_tree(tree: usize, outcome: &Outcome) {
     }
 }
 
-/// Memory within bound, and no storm of packets.
+/// What both machines held is within what proto.md, "Limits", lets them keep of a transfer like
+/// this: it goes by its entries and by what is under way, not by its length.
 fn check_bounds(transfer: &TransferOutcome) {
-    let (sender, receiver) = (&transfer.sender, &transfer.receiver);
-    let memory = transfer.sender_memory_bytes;
-    assert!(memory <= memory_max(sender.packets_sent), "{memory} bytes held by a sender");
-    let memory = transfer.receiver_memory_bytes;
-    assert!(memory <= memory_max(receiver.packets_numbered), "{memory} bytes held by a receiver");
+    let entries = transfer.files.len();
+    let holes: usize = transfer.files.iter().map(|file| file.holes.len()).sum();
+    let blocks = transfer.data_bytes() / limits::BLOCK_BYTES + 2 * (entries + holes) as u64;
+    let kept = MACHINE_BYTES + ENTRY_BYTES * entries + RANGE_BYTES * (holes + blocks as usize);
+
+    let sent = transfer.sender.packets_sent.min(REMEMBERED_PACKETS) as usize;
+    let (held, bound) = (transfer.sender_memory_bytes, kept + SENT_BYTES * sent);
+    assert!(held <= bound, "{held} bytes held by a sender, {bound} at most");
+
+    let came = transfer.receiver.packets_received.min(limits::STORED_RANGES_MAX as u64) as usize;
+    let (held, bound) = (transfer.receiver_memory_bytes, kept + RANGE_BYTES * came);
+    assert!(held <= bound, "{held} bytes held by a receiver, {bound} at most");
 }
 
-/// Bytes a machine may hold for so many packets.
-fn memory_max(packets: u64) -> usize {
-    (4 * limits::STREAM_WINDOW_BYTES + 256 * packets.min(1 << 20)) as usize
-}
+/// A machine of a transfer of nothing, with its timers, windows and row of answers.
+const MACHINE_BYTES: usize = 16 << 10;
+
+/// An entry that is not settled, at either end, its record and its answer, in rows that grow by
+/// doubling.
+const ENTRY_BYTES: usize = 1_024;
+
+/// A hole, a block and its digest record, or a stored range: each packet may come behind a gap.
+const RANGE_BYTES: usize = 128;
+
+/// A packet that left and is not settled: its run, in a row that grows by doubling, and its range
+/// where it is to be sent again.
+const SENT_BYTES: usize = 400;
+
+/// Packets further back are forgotten by a sender, if they were lost (`InFlight`).
+const REMEMBERED_PACKETS: u64 = 200_000;
 
 /// Once faults have stopped all comes to an end, in a time that goes with what is to be sent.
 fn check_progress(scenario: &Scenario, outcome: &Outcome) {
@@ -146,6 +166,17 @@ fn check_progress(scenario: &Scenario, outcome: &Outcome) {
         + full_writes(scenario) * PAUSE_MAX
         + short_queue(scenario);
     let took = outcome.finished_at.saturating_since(at(last));
+    if short_queue(scenario) > Duration::ZERO {
+        println!(
+            "SHORT {:.4} {:.3} q{:?} took {took:?} others {:?} short {:?} seed {}",
+            took.as_secs_f64().max(0.001) / short_queue(scenario).as_secs_f64().max(1e-9),
+            took.saturating_sub(bound - short_queue(scenario)).as_secs_f64(),
+            scenario.queue_packets,
+            bound - short_queue(scenario),
+            short_queue(scenario),
+            scenario.seed
+        );
+    }
     assert!(took <= bound, "{took:?} after the last fault, {bound:?} are allowed");
 }
 
@@ -161,14 +192,20 @@ fn full_writes(scenario: &Scenario) -> u32 {
     writes.sum()
 }
 
-/// A queue shorter than a burst lets little more than a packet through in a round trip, and some
-/// of these in a probe timeout only.
+/// Of a burst a queue that is shorter takes one packet at least, and all others are lost. So a round
+/// trip and the probe timeout behind it (proto.md, "Loss detection": at most 300 ms or 2 srtt) bring
+/// one packet at least, of 1,000 bytes where paths are as they are drawn. Of 13,700 seeds three
+/// have needed any of it, the slowest 0.3.
 fn short_queue(scenario: &Scenario) -> Duration {
-    let is_short = scenario.queue_packets.is_some_and(|packets| packets < 44);
+    let is_short = scenario.queue_packets.is_some_and(|packets| packets < BURST_PACKETS);
     let bytes: u64 = scenario.transfers.iter().flatten().map(|file| file.size).sum();
-    let round = Duration::from_micros(slowest_delay_us(scenario)) + Duration::from_millis(300);
-    if is_short { round * (2 * bytes / 1_000) as u32 } else { Duration::ZERO }
+    let trip = Duration::from_micros(slowest_delay_us(scenario));
+    let round = trip + Duration::from_millis(300).max(2 * trip);
+    if is_short { round * (bytes / 1_000) as u32 } else { Duration::ZERO }
 }
+
+/// A burst has at most so many datagrams (proto.md, "Pacing and congestion control").
+const BURST_PACKETS: usize = 44;
 
 /// When a fault is over that goes by the clock.
 fn ends_at(fault: &Fault) -> u64 {

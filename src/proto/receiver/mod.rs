@@ -447,3 +447,6 @@ impl Receiver {
             + self.events.iter().map(ReceiverEvent::memory_bytes).sum::<usize>()
     }
 }
+
+#[cfg(test)]
+mod tests;
