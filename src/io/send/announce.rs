@@ -1,9 +1,9 @@
 //! Walks the sources on a thread of its own: a slow directory must not keep ACKs waiting.
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::io::source::{EntryKind, SourceEntry, SourceError, Sources};
@@ -11,7 +11,7 @@ use crate::io::wait::Doorbell;
 use crate::io::walk::{Skipped, WalkItem};
 use crate::wire::limits;
 
-/// Entries walked ahead of need.
+/// Entries walked ahead of need; as many again may have been taken at once.
 const AHEAD: usize = 1_024;
 
 /// What the walk finds.
@@ -31,10 +31,62 @@ pub enum Found {
     Unreadable(SourceEntry, SourceError),
 }
 
+/// What was found and not taken yet. Taken all at once: to wake the walk for each entry costs as
+/// much as to find it.
+#[derive(Debug, Default)]
+struct Shelf {
+    found: VecDeque<Found>,
+    /// Nobody takes anything any more.
+    is_closed: bool,
+    /// Nothing more will be put.
+    has_ended: bool,
+}
+
+/// A shelf that two threads use.
+#[derive(Debug, Default)]
+struct Shared {
+    shelf: Mutex<Shelf>,
+    /// Rings when the shelf was emptied, or closed.
+    emptied: Condvar,
+}
+
+impl Shared {
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        // Whole between any two of its uses.
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts what was found, as soon as there is room. False if nobody takes it.
+    fn put(&self, found: Found) -> bool {
+        let is_full = |shelf: &mut Shelf| shelf.found.len() >= AHEAD && !shelf.is_closed;
+        let waited = self.emptied.wait_while(self.shelf(), is_full);
+        let mut shelf = waited.unwrap_or_else(PoisonError::into_inner);
+        if !shelf.is_closed {
+            shelf.found.push_back(found);
+        }
+        !shelf.is_closed
+    }
+}
+
+/// Says that the walk has ended, by whatever way.
+struct Farewell {
+    shared: Arc<Shared>,
+    doorbell: Arc<Doorbell>,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.shared.shelf().has_ended = true;
+        self.doorbell.ring();
+    }
+}
+
 /// The walking thread.
 #[derive(Debug)]
 pub struct Announcer {
-    found: Option<Receiver<Found>>,
+    shared: Arc<Shared>,
+    /// What was taken from the shelf.
+    taken: VecDeque<Found>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -44,21 +96,30 @@ impl Announcer {
     /// # Errors
     /// The operating system gave no thread.
     pub fn start(sources: Arc<Sources>, doorbell: Arc<Doorbell>) -> std::io::Result<Announcer> {
-        let (send, found) = sync_channel(AHEAD);
-        let thread = std::thread::Builder::new().name("walk".into()).spawn(move || {
-            walk(&sources, &send, &doorbell);
-            drop(send);
-            doorbell.ring();
-        })?;
-        Ok(Announcer { found: Some(found), thread: Some(thread) })
+        let shared = Arc::new(Shared::default());
+        let farewell = Farewell { shared: Arc::clone(&shared), doorbell };
+        let thread = std::thread::Builder::new()
+            .name("walk".into())
+            .spawn(move || walk(&sources, &farewell.shared, &farewell.doorbell))?;
+        Ok(Announcer { shared, taken: VecDeque::new(), thread: Some(thread) })
     }
 
     /// The next thing found, if there is one.
     pub fn next(&mut self) -> Result<Found, Nothing> {
-        match self.found.as_ref().map(Receiver::try_recv) {
-            Some(Ok(found)) => Ok(found),
-            Some(Err(TryRecvError::Empty)) => Err(Nothing::StillLooking),
-            Some(Err(TryRecvError::Disconnected)) | None => Err(Nothing::Died),
+        if let Some(found) = self.taken.pop_front() {
+            return Ok(found);
+        }
+        let mut shelf = self.shared.shelf();
+        std::mem::swap(&mut self.taken, &mut shelf.found);
+        let has_ended = shelf.has_ended;
+        drop(shelf);
+        if self.taken.len() >= AHEAD {
+            self.shared.emptied.notify_one();
+        }
+        match self.taken.pop_front() {
+            Some(found) => Ok(found),
+            None if has_ended => Err(Nothing::Died),
+            None => Err(Nothing::StillLooking),
         }
     }
 }
@@ -74,8 +135,9 @@ pub enum Nothing {
 
 impl Drop for Announcer {
     fn drop(&mut self) {
-        // Without a receiver the walk ends at its next find.
-        self.found = None;
+        // The walk ends at its next find.
+        self.shared.shelf().is_closed = true;
+        self.shared.emptied.notify_one();
         if let Some(thread) = self.thread.take() {
             // A walk that hangs in a dead network file system must not keep the program.
             if thread.is_finished() {
@@ -85,7 +147,7 @@ impl Drop for Announcer {
     }
 }
 
-fn walk(sources: &Sources, send: &SyncSender<Found>, doorbell: &Doorbell) {
+fn walk(sources: &Sources, shared: &Shared, doorbell: &Doorbell) {
     for item in sources.items() {
         let found = match item {
             WalkItem::Entry(mut entry) => match look_into(sources, &mut entry) {
@@ -96,13 +158,13 @@ fn walk(sources: &Sources, send: &SyncSender<Found>, doorbell: &Doorbell) {
             WalkItem::More(bytes) => Found::More(bytes),
             WalkItem::Broken(error) => Found::Broken(error),
         };
-        if send.send(found).is_err() {
+        if !shared.put(found) {
             return;
         }
         doorbell.ring();
     }
     // If nobody takes it, nobody needs it.
-    let _ = send.send(Found::End);
+    shared.put(Found::End);
 }
 
 /// What has to be looked up in the file itself: its extended attributes, and the ranges between its
@@ -152,6 +214,37 @@ fn keep_largest(holes: &mut Vec<Range<u64>>, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everything_is_found_in_order_however_far_the_walk_is_ahead() {
+        let place = tempfile::tempdir().unwrap();
+        let files = 3 * AHEAD;
+        for number in 0..files {
+            std::fs::write(place.path().join(format!("{number:05}")), "").unwrap();
+        }
+        let sources = Arc::new(Sources::new(&[place.path().to_owned()]).unwrap());
+        let doorbell = Arc::new(Doorbell::new().unwrap());
+        let mut announcer = Announcer::start(Arc::clone(&sources), Arc::clone(&doorbell)).unwrap();
+        let mut names = Vec::new();
+        loop {
+            match announcer.next() {
+                Ok(Found::Entry(entry, _)) => names.push(entry.name.split().1.to_vec()),
+                Ok(Found::End) => break,
+                Ok(other) => panic!("{other:?}"),
+                Err(Nothing::StillLooking) => std::thread::yield_now(),
+                Err(Nothing::Died) => panic!("the walk died"),
+            }
+        }
+        let expected = (0..files).map(|number| format!("{number:05}").into_bytes());
+        assert!(names.into_iter().skip(1).eq(expected));
+        // One whose finds nobody takes ends, too.
+        let ended = Announcer::start(sources, doorbell).unwrap();
+        let shared = Arc::clone(&ended.shared);
+        drop(ended);
+        while !shared.shelf().has_ended {
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
     fn of_too_many_holes_the_largest_are_announced_in_their_order() {
