@@ -347,6 +347,31 @@ mod tests {
     }
 
     #[test]
+    fn every_bit_is_found_above_those_before_it_and_not_above_itself() {
+        let mut buffer = Vec::new();
+        for set in 0..192 {
+            let mut words = [0; 3];
+            words[set / 64] = 1 << (set % 64);
+            let bitmap = encode_words(&words, &mut buffer);
+            for last_bit in 0..256 {
+                assert_eq!(bitmap.any_above(last_bit), set as u64 > last_bit, "{set}, {last_bit}");
+            }
+            assert!(!bitmap.any_above(u64::MAX));
+        }
+    }
+
+    #[test]
+    fn an_ack_may_tell_of_a_number_below_its_bitmap_if_that_is_empty() {
+        let mut buffer = Vec::new();
+        for (words, allowed) in [([0, 0], true), ([1, 0], false), ([0, 1 << 63], false)] {
+            let mut frame = Vec::new();
+            let bitmap = encode_words(&words, &mut buffer);
+            Ack { largest: PacketNumber(63), ..example(bitmap) }.encode(&mut frame);
+            assert_eq!(Ack::decode(&frame).is_ok(), allowed, "{words:?}");
+        }
+    }
+
+    #[test]
     fn a_value_out_of_range_is_dropped() {
         // Limit, reserved bytes, base.
         for (at, value) in [(100, 3), (101, 1), (103, 1), (111, 0x20)] {

@@ -143,6 +143,9 @@ impl<'a> Frame<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::arbitrary;
     use super::*;
 
     #[test]
@@ -150,6 +153,18 @@ mod tests {
         for space in [Space::Body, Space::Manifest, Space::Digests, Space::Answers] {
             let data = Frame::Data(Data { space, offset: 0, payload: &[1] });
             assert_eq!(data.may_go_to_receiver(), space != Space::Answers, "{space:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_receiver_gets_what_senders_say_and_nothing_else(frame in arbitrary::frame()) {
+            let mut bitmap = Vec::new();
+            let frame = frame.borrow(&mut bitmap);
+            // HELLO, START, PROBE and CLOSE.
+            let always = [1, 3, 6, 7].contains(&frame.frame_type().to_byte());
+            let is_theirs = matches!(frame, Frame::Data(data) if data.space != Space::Answers);
+            prop_assert_eq!(frame.may_go_to_receiver(), always || is_theirs);
         }
     }
 
