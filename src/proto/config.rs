@@ -117,3 +117,18 @@ impl ReceiverConfig {
         self.socket_packets(limits::BASE_DATAGRAM_BYTES) * limits::BASE_DATAGRAM_BYTES as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_queues_what_the_kernel_charges_for() {
+        // 2,584 and 11,021 bytes for each.
+        let config = ReceiverConfig::default();
+        assert_eq!([100, 1_472, 8_972].map(|bytes| config.socket_packets(bytes)), [82, 82, 19]);
+        assert_eq!(config.socket_payload_bytes(), 82 * 1_472);
+        let none = ReceiverConfig { socket_bytes: 0, ..config };
+        assert_eq!(none.socket_packets(1_472), 1, "an empty socket takes any datagram");
+    }
+}

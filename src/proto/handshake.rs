@@ -211,6 +211,27 @@ mod tests {
     }
 
     #[test]
+    fn versions_to_come_and_the_keyed_mode_are_refused_and_never_opened() {
+        let admission = Admission::new(ReceiverConfig::default(), [1; 32]);
+        let later = Greeting { version_min: 2, version_max: 3, ..greeting() };
+        let keyed = Greeting { mode: Mode::Keyed, ..greeting() };
+        for (greeting, code) in [(later, CloseCode::Version), (keyed, CloseCode::Mode)] {
+            let hello = hello(greeting);
+            let answer = admission.answer_hello(Time::ZERO, b"p", &hello, || None).unwrap();
+            let opener = Opener { connection: 77, seed: 88, expected: PacketNumber(0) };
+            let frame = opener.open(&answer).unwrap().frame;
+            assert_eq!(frame, Frame::Close(Close { code, text: "" }));
+            // Not even with the right cookie.
+            let (connection, seed) = admission.cookie(b"p", &greeting, 0);
+            let mut start = Vec::new();
+            let frame = Frame::Start(Start { greeting, srtt_us: 9 });
+            let sealer = Sealer { connection, seed };
+            sealer.seal(PacketNumber(0), Flags::default(), &frame, &mut start);
+            assert_eq!(admission.open_start(Time::ZERO, b"p", &start), None);
+        }
+    }
+
+    #[test]
     fn a_refusal_is_told_and_garbage_is_not_answered() {
         let admission = Admission::new(ReceiverConfig::default(), [1; 32]);
         let refusal = || Some(CloseCode::Forbidden);

@@ -82,3 +82,29 @@ impl Transcript {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //= proto.md#manifest-records
+    //= type=test
+    //# digest is H(H(m) ‖ H(d)) with the transfer's algorithm
+    #[test]
+    fn the_digest_is_that_of_the_digests_of_both_spaces() {
+        let of = |algorithm| {
+            let mut transcript = Transcript::new(algorithm);
+            transcript.update_manifest(b"mani");
+            transcript.update_digests(b"dig");
+            transcript.update_manifest(b"fest");
+            transcript.digest()
+        };
+        let xxh3 = |bytes: &[u8]| XxHash3_128::oneshot(bytes).to_be_bytes();
+        let both = [xxh3(b"manifest"), xxh3(b"dig")].concat();
+        assert_eq!(of(DigestAlgorithm::Xxh3), Digest::from(xxh3(&both)));
+        let blake3 = |bytes: &[u8]| *blake3::hash(bytes).as_bytes();
+        let both = [blake3(b"manifest"), blake3(b"dig")].concat();
+        assert_eq!(of(DigestAlgorithm::Blake3), Digest::from(blake3(&both)));
+        assert_eq!(of(DigestAlgorithm::None), Digest::NONE);
+    }
+}

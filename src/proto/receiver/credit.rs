@@ -194,6 +194,41 @@ mod tests {
     }
 
     #[test]
+    fn what_bounds_the_grant_is_what_its_time_is_counted_for() {
+        let config = ReceiverConfig::default();
+        let queue = config.socket_packets(1_472);
+        let mut credit = Credit::new(Time::ZERO, &config, PacketNumber(0));
+        let last = PacketNumber(10_000);
+        let second = Duration::from_secs(1);
+        credit.set_room(queue);
+        assert!(credit.update(last), "it had run out");
+        assert_eq!((credit.limit(), credit.left(last)), (Limit::Socket, queue));
+        assert!(!credit.update(last), "no more came");
+        credit.on_time(second, PacketNumber(last.0 + queue - queue / 8 - 1));
+        assert_eq!(credit.held(), (Duration::ZERO, Duration::ZERO), "an eighth and more is left");
+        credit.on_time(second, PacketNumber(last.0 + queue - queue / 8));
+        assert_eq!(credit.held(), (second, Duration::ZERO));
+        credit.set_room(queue - 1);
+        credit.update(PacketNumber(last.0 + queue));
+        assert_eq!(credit.limit(), Limit::Disk);
+        credit.on_time(second, PacketNumber(last.0 + 2 * queue));
+        credit.on_time(second, PacketNumber(last.0 + 2 * queue));
+        assert_eq!(credit.held(), (second, 2 * second));
+    }
+
+    #[test]
+    fn what_was_drained_over_many_round_trips_counts_by_its_share() {
+        let config = ReceiverConfig::default();
+        let mut credit = Credit::new(Time::ZERO, &config, PacketNumber(0));
+        let rtt = Duration::from_millis(10);
+        credit.on_packets(Time::ZERO, 1_000, 1_472, rtt);
+        credit.on_packets(Time::ZERO + 4 * rtt, 1, 1_472, rtt);
+        credit.update(PacketNumber(0));
+        let queue = config.socket_packets(1_472);
+        assert_eq!(credit.left(PacketNumber(0)), queue + DRAIN_GAIN * 250);
+    }
+
+    #[test]
     fn a_grant_never_retreats() {
         let config = ReceiverConfig::default();
         let mut credit = Credit::new(Time::ZERO, &config, PacketNumber(0));

@@ -463,6 +463,22 @@ mod tests {
         assert_eq!(body.store(0..4 * BLOCK, &mut places, &mut events), 0, "none of it is wanted");
     }
 
+    #[test]
+    fn what_is_kept_needs_no_digest_and_a_hole_lies_in_its_own_file() {
+        let mut body = Reassembly::default();
+        let mut events = VecDeque::new();
+        assert!(body.push_entry(3 * BLOCK) && body.push_entry(100));
+        (0..3).for_each(|block| _ = body.push_digest(0, block, 0, digest(), &mut events));
+        assert!(body.keep(0, 1..2, &mut events));
+        assert_eq!((body.waiting_digests(), body.kept_bytes()), (2, BLOCK));
+        let (_, events) = store(&mut body, 0..3 * BLOCK);
+        let verify = |block| ReceiverEvent::Verify { entry: 0, block, digest: digest() };
+        assert_eq!(events, [verify(0), verify(2)]);
+        let mut events = VecDeque::new();
+        assert!(!body.push_hole(50, 51, &mut events), "the body goes on, the file does not");
+        assert!(body.push_hole(50, 50, &mut events));
+    }
+
     fn store(body: &mut Reassembly, range: Range<u64>) -> (Vec<Place>, VecDeque<ReceiverEvent>) {
         let (mut places, mut events) = (Vec::new(), VecDeque::new());
         body.store(range, &mut places, &mut events);

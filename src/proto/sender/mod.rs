@@ -410,6 +410,13 @@ mod tests {
     }
 
     #[test]
+    fn a_transfer_that_nobody_has_answered_is_cancelled_without_a_word() {
+        let mut sender = Sender::new(Time::ZERO, SenderConfig::default(), [7; 32]);
+        sender.cancel(CloseCode::Cancelled);
+        assert!(sender.is_closed() && sender.poll_transmit(Time::ZERO).is_none());
+    }
+
+    #[test]
     fn a_transfer_that_runs_is_cancelled_once() {
         let mut sender = Sender::new(Time::ZERO, SenderConfig::default(), [7; 32]);
         sender.sealer.connection = 1;
