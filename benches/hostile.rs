@@ -1,9 +1,10 @@
-//! What other transfers lose beside a hostile peer: an honest file, paced at a rate that the machine
-//! has to spare, alone and beside each class of misdeeds of `tests/hostile`, which one peer commits
-//! one after the other for as long as the honest transfer takes; and beside floods at a rate of
-//! their own, for a flood without bound takes the processor from everybody.
+//! What other transfers lose beside a hostile peer: an honest file, paced at a rate that the
+//! machine has to spare, alone and beside each class of misdeeds of `tests/hostile`, which one
+//! peer commits one after the other for as long as the honest transfer takes; and beside floods at
+//! a rate of their own, for a flood without bound takes the processor from everybody.
 //!
-//! `cargo bench --bench hostile` prints a table, and fails if more than a tenth of the rate is lost.
+//! `cargo bench --bench hostile` prints a table, and fails if more than a tenth of the rate is
+//! lost.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot set itself up fails")]
 

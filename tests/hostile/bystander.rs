@@ -64,7 +64,6 @@ pub struct Bystander {
     receiver: Receiver,
     source: PathBuf,
     baseline_bytes: u64,
-    growth_bytes_max: u64,
     misdeeds: u8,
 }
 
@@ -78,15 +77,8 @@ impl Bystander {
         let source = write_random(&room.path().join("honest.bin"), HONEST_BYTES, 90);
         let options = [&["-v", "--timeout", "2s"], options].concat();
         let receiver = Receiver::start(&dir, &options);
-        let mut bystander = Bystander {
-            room,
-            dir,
-            receiver,
-            source,
-            baseline_bytes: u64::MAX / 2,
-            growth_bytes_max: GROWTH_BYTES_MAX,
-            misdeeds: 0,
-        };
+        let mut bystander =
+            Bystander { room, dir, receiver, source, baseline_bytes: u64::MAX / 2, misdeeds: 0 };
         bystander.suffers(&Misdeed {
             name: "behaves",
             rule: "Only then does a sender succeed.",
@@ -99,11 +91,6 @@ impl Bystander {
         });
         bystander.baseline_bytes = peak_bytes(bystander.receiver.program.id()).unwrap();
         bystander
-    }
-
-    /// The same, whose memory may grow so much.
-    pub fn growing(self, growth_bytes_max: u64) -> Bystander {
-        Bystander { growth_bytes_max, ..self }
     }
 
     /// Suffers every misdeed of a table, and ends well.
@@ -162,7 +149,7 @@ impl Bystander {
         let peak = peak.unwrap_or_else(|| panic!("{name}: the receiver is gone"));
         let growth = peak.saturating_sub(before);
         println!("{name}: {} KiB", growth >> 10);
-        assert!(growth <= self.growth_bytes_max, "{name}: memory grew by {growth} bytes");
+        assert!(growth <= GROWTH_BYTES_MAX, "{name}: memory grew by {growth} bytes");
     }
 
     /// Looks at everything that is in the directory now, and empties it.

@@ -192,10 +192,10 @@ fn full_writes(scenario: &Scenario) -> u32 {
     writes.sum()
 }
 
-/// Of a burst a queue that is shorter takes one packet at least, and all others are lost. So a round
-/// trip and the probe timeout behind it (proto.md, "Loss detection": at most 300 ms or 2 srtt) bring
-/// one packet at least, of 1,000 bytes where paths are as they are drawn. Of 13,700 seeds three
-/// have needed any of it, the slowest 0.3.
+/// Of a burst a queue that is shorter takes one packet at least, and all others are lost. So a
+/// round trip and the probe timeout behind it (proto.md, "Loss detection": at most 300 ms or 2
+/// srtt) bring one packet at least, of 1,000 bytes where paths are as they are drawn. Of 13,700
+/// seeds three have needed any of it, the slowest 0.3.
 fn short_queue(scenario: &Scenario) -> Duration {
     let is_short = scenario.queue_packets.is_some_and(|packets| packets < BURST_PACKETS);
     let bytes: u64 = scenario.transfers.iter().flatten().map(|file| file.size).sum();

@@ -28,8 +28,8 @@ const EDGES: [u64; 16] = [
     2 * MIB + 1,
 ];
 
-/// From here on no transfer comes to the end of 64 bits: none has so many packets, or takes the five
-/// hours that are so many microseconds.
+/// From here on no transfer comes to the end of 64 bits: none has so many packets, or takes the
+/// five hours that are so many microseconds.
 const LAST: u64 = u64::MAX - (1 << 34);
 
 /// A number from `least` to `most` whose magnitude is equally likely.
@@ -120,8 +120,8 @@ pub fn scenario(seed: u64) -> Scenario {
     scenario
 }
 
-/// What few transfers have: another purpose than to store files, pipes at either end, a body as long
-/// as it can be, a clock that has run for long.
+/// What few transfers have: another purpose than to store files, pipes at either end, a body as
+/// long as it can be, a clock that has run for long.
 fn rarities(random: &mut StdRng, scenario: &mut Scenario) {
     match random.random_range(0..100) {
         0..2 => scenario.purpose = Purpose::DryRun,

@@ -1,9 +1,9 @@
 //! The receiving machine: takes packets, says where their payloads belong, answers.
 //!
 //! The parts: `sack` (what has arrived), `ack_timing` (when to say so), `credit` (what may come),
-//! `reassembly` (bytes, blocks, entries); `records` reads manifest and digests, `answers` says what
-//! became of entries, `transmit` makes packets, `lifetime` knows when all is over. The shell moves the bytes and speaks back by the
-//! `entry_*` and `block_*` commands.
+//! `reassembly` (bytes, blocks, entries); `records` reads manifest and digests, `answers` says
+//! what became of entries, `transmit` makes packets, `lifetime` knows when all is over. The shell
+//! moves the bytes and speaks back by the `entry_*` and `block_*` commands.
 
 mod ack_timing;
 mod answers;
