@@ -127,7 +127,7 @@ pub fn run_tcp(
     let span = clock.now().saturating_since(started);
     let cpu = processor_time().saturating_sub(before);
     // All is acknowledged: what the kernel has sent by now is all that it will.
-    let sent = sys::tcp_sent(stream.as_fd()).ok().flatten();
+    let sent = sys::tcp::tcp_sent(stream.as_fd()).ok().flatten();
     let resent_share = sent.map(|sent| share(sent.resent_bytes, sent.bytes));
     Ok((HostRun { bytes, span, cpu, resent_share, limited_by: None }, congestion))
 }

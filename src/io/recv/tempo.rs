@@ -43,7 +43,8 @@ impl Tempo {
         self.datagrams += bytes.div_ceil(limits::BASE_DATAGRAM_BYTES) as u64;
     }
 
-    /// How long to doze before the next look at so many sockets; none to wait until something comes.
+    /// How long to doze before the next look at so many sockets; none to wait until something
+    /// comes.
     pub fn doze(&mut self, now: Time, sockets: usize) -> Option<Duration> {
         let span = now.saturating_since(self.span_start);
         if span >= SPAN {
