@@ -9,6 +9,9 @@ use rustix::io::Errno;
 use super::{Offload, ReceiveOutcome};
 use crate::io::buffer::{Arrival, Buffer, RECEIVE_BYTES};
 use crate::io::sys;
+use crate::io::sys::message::{
+    MESSAGES_MAX, Message, receive_message, receive_messages, receive_payloads,
+};
 
 /// Receives in which merging is judged.
 pub(super) const TRIAL_RECEIVES: u32 = 256;
@@ -128,7 +131,7 @@ impl Receiving {
     fn receive_one(&mut self, fd: BorrowedFd<'_>, buffer: &mut Buffer) -> Result<(), Errno> {
         let start = buffer.filled();
         let room = buffer.unused().len();
-        let message = sys::receive_message(fd, buffer.unused())?;
+        let message = receive_message(fd, buffer.unused())?;
         self.note(buffer, start, room, message);
         Ok(())
     }
@@ -140,18 +143,16 @@ impl Receiving {
         let room = buffer.unused();
         let room_bytes = room.len().min(slots * slot_bytes);
         if let Some(peer) = self.peer.filter(|_| self.only_peer) {
-            let mut lengths = [0; sys::MESSAGES_MAX];
-            let received =
-                sys::receive_payloads(fd, &mut room[..room_bytes], slot_bytes, &mut lengths)?;
+            let mut lengths = [0; MESSAGES_MAX];
+            let received = receive_payloads(fd, &mut room[..room_bytes], slot_bytes, &mut lengths)?;
             for (slot, &length) in lengths.iter().take(received).enumerate() {
-                let message =
-                    sys::Message { length, segment_bytes: None, from: Some(peer), to: None };
+                let message = Message { length, segment_bytes: None, from: Some(peer), to: None };
                 self.note(buffer, start + slot * slot_bytes, slot_bytes, message);
             }
             return Ok(());
         }
-        let mut found = [None; sys::MESSAGES_MAX];
-        sys::receive_messages(fd, &mut room[..room_bytes], slot_bytes, |slot, message| {
+        let mut found = [None; MESSAGES_MAX];
+        receive_messages(fd, &mut room[..room_bytes], slot_bytes, |slot, message| {
             found[slot] = Some(message);
         })?;
         for (slot, message) in found.into_iter().flatten().enumerate() {
@@ -162,7 +163,7 @@ impl Receiving {
 
     /// Lists `message`, which begins at `start` and was given `room` bytes, in the buffer. One
     /// that was cut is lost, but the next one of its size finds a larger slot.
-    fn note(&mut self, buffer: &mut Buffer, start: usize, room: usize, message: sys::Message) {
+    fn note(&mut self, buffer: &mut Buffer, start: usize, room: usize, message: Message) {
         let segment_bytes = message.segment_bytes.unwrap_or(message.length);
         let largest = segment_bytes.next_multiple_of(64).clamp(SLOT_BYTES_MIN, RECEIVE_BYTES);
         self.slot_bytes = self.slot_bytes.max(largest);

@@ -10,6 +10,7 @@ use socket2::SockAddr;
 
 use super::{Offload, SendOutcome};
 use crate::io::sys;
+use crate::io::sys::message::{MESSAGES_MAX, send_message, send_messages};
 
 /// The most that one call may send: beyond it the datagrams arrive unmerged (measured).
 const SEND_BYTES_MAX: usize = 65_493;
@@ -111,7 +112,7 @@ impl Sending {
         // Once more for an interruption, and once for a note about an earlier datagram.
         let mut refused = false;
         for _ in 0..3 {
-            match sys::send_message(fd, datagram, to, from) {
+            match send_message(fd, datagram, to, from) {
                 Ok(()) if refused => return SendOutcome::Refused,
                 Ok(()) => return SendOutcome::Sent,
                 Err(Errno::INTR) => {}
@@ -128,7 +129,7 @@ impl Sending {
     fn piece_bytes(&self, segment_bytes: usize) -> usize {
         let segments = match self.offload {
             Offload::Segmentation => (SEND_BYTES_MAX / segment_bytes).clamp(1, SEGMENTS_MAX),
-            Offload::Batch => sys::MESSAGES_MAX,
+            Offload::Batch => MESSAGES_MAX,
             Offload::Single => 1,
         };
         segments.saturating_mul(segment_bytes)
@@ -151,7 +152,7 @@ impl Sending {
             self.set_segment_bytes(fd, segment_bytes)?;
         } else {
             self.set_segment_bytes(fd, 0)?;
-            let sent = sys::send_messages(fd, piece, segment_bytes)?;
+            let sent = send_messages(fd, piece, segment_bytes)?;
             return Ok(piece.len().min(sent * segment_bytes));
         }
         rustix::net::send(fd, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
