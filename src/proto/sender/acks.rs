@@ -248,3 +248,212 @@ struct RateSample {
     limited: bool,
     is_train: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::config::SenderConfig;
+    use crate::proto::sender::congestion::Algorithm;
+    use crate::proto::sender::in_flight::{Chunk, Departure, Mark};
+    use crate::wire::{Bitmap, Limit, PacketNumber, Welcome};
+
+    fn at(milliseconds: u64) -> Time {
+        Time::ZERO + Duration::from_millis(milliseconds)
+    }
+
+    /// A sender whose HELLO was answered after 40 ms, with CUBIC's window, which is the simplest.
+    fn open() -> Sender {
+        let config = SenderConfig { algorithm: Algorithm::Cubic, ..SenderConfig::default() };
+        let mut sender = Sender::new(at(0), config, [7; 32]);
+        sender.poll_transmit(at(0)).unwrap();
+        let welcome = Welcome {
+            version: 1,
+            mode: sender.greeting.mode,
+            digest: sender.greeting.digest,
+            nonce: sender.greeting.nonce,
+            connection: 1,
+            seed: 2,
+            socket_bytes: 1 << 20,
+            datagram_bytes_max: 1_472,
+            credit: 1_000,
+            key_share: [0; 32],
+            proof: [0; 16],
+        };
+        sender.on_welcome(at(40), &welcome);
+        sender
+    }
+
+    /// So many packets leave, one every millisecond from `milliseconds` on.
+    fn send(sender: &mut Sender, milliseconds: u64, packets: u64) {
+        for turn in 0..packets {
+            let start = 1_000 * sender.in_flight.next_number().0;
+            let chunk = Chunk { space: Space::Body, range: start..start + 1_000 };
+            let (now, mark) = (at(milliseconds + turn), sender.mark);
+            sender.in_flight.on_sent(now, 1, Some(chunk), 1_000, 1_032, mark);
+        }
+    }
+
+    /// An ACK that reports the numbers of the bits of `word`, and so many packets and bytes.
+    fn ack(word: &[u8; 8], packets: u64, bytes: u64) -> Ack<'_> {
+        Ack {
+            largest: PacketNumber(u64::from(u64::from_le_bytes(*word).ilog2())),
+            arrival_us: 0,
+            delay_us: 0,
+            received_packets: packets,
+            received_bytes: bytes,
+            duplicates: 0,
+            drops: 0,
+            ecn_ce: 0,
+            max_number: PacketNumber(1_000),
+            max_manifest: 0,
+            max_digests: 0,
+            max_body: 0,
+            written: 0,
+            datagram_bytes: 1_472,
+            limit: Limit::Nothing,
+            base: PacketNumber(0),
+            bitmap: Bitmap::from_bytes(word).unwrap(),
+        }
+    }
+
+    fn acknowledge(sender: &mut Sender, now: Time, word: u64, packets: u64, bytes: u64) {
+        sender.on_ack(now, &ack(&word.to_le_bytes(), packets, bytes));
+    }
+
+    /// ACKs taken in, and datagrams that were not believed.
+    fn counts(sender: &Sender) -> (u64, u64) {
+        (sender.stats.acks, sender.stats.invalid)
+    }
+
+    #[test]
+    fn an_ack_of_more_whose_counters_turn_back_is_not_believed() {
+        for (packets, bytes) in [(4, 6_000), (6, 4_999)] {
+            let mut sender = open();
+            send(&mut sender, 40, 10);
+            acknowledge(&mut sender, at(81), 0b1, 5, 5_000);
+            acknowledge(&mut sender, at(82), 0b11, packets, bytes);
+            assert_eq!((counts(&sender), sender.in_flight.open_packets()), ((1, 1), 9));
+            acknowledge(&mut sender, at(83), 0b11, 5, 5_000);
+            assert_eq!(counts(&sender), (2, 1), "they may stand still");
+            assert_eq!(sender.in_flight.open_packets(), 8);
+        }
+    }
+
+    #[test]
+    fn an_ack_that_was_overtaken_reports_packets_and_turns_no_counter_back() {
+        let mut sender = open();
+        send(&mut sender, 40, 10);
+        acknowledge(&mut sender, at(81), 0b100, 6, 6_000);
+        for word in [0b010, 0b101] {
+            acknowledge(&mut sender, at(82), word, 5, 5_000);
+            let last = sender.last_ack.unwrap();
+            assert_eq!((last.received_packets, last.received_bytes), (6, 6_000));
+        }
+        assert_eq!((counts(&sender), sender.in_flight.open_packets()), ((3, 0), 7));
+        acknowledge(&mut sender, at(83), 0b111, 6, 6_100);
+        assert_eq!(sender.last_ack.unwrap().received_bytes, 6_100, "of the same packets, later");
+    }
+
+    #[test]
+    fn an_ack_of_a_number_that_never_left_is_not_believed() {
+        let mut sender = open();
+        send(&mut sender, 40, 3);
+        acknowledge(&mut sender, at(81), 0b1000, 1, 1_000);
+        assert_eq!(counts(&sender), (0, 1));
+        acknowledge(&mut sender, at(81), 0b100, 1, 1_000);
+        assert_eq!(counts(&sender), (1, 1));
+    }
+
+    /// Four packets are under way, so much body was never sent, and an ACK comes after 41 ms.
+    fn acknowledged(unsent: u64, word: u64) -> Sender {
+        let mut sender = open();
+        sender.body.push_entry(unsent, true);
+        send(&mut sender, 40, 4);
+        acknowledge(&mut sender, at(84), word, 1, 1_000);
+        sender
+    }
+
+    //= proto.md#loss-detection
+    //= type=test
+    //# **eager**, in the rest of a transfer: max(min_rtt / 4, 200 us), or three later packets of
+    //# other sends are reported, whichever is first.
+    #[test]
+    fn losses_are_found_eagerly_when_less_than_two_windows_were_never_sent() {
+        let two_windows = 2 * open().controller.window_bytes();
+        let eager = acknowledged(two_windows - 1, 0b1110);
+        assert_eq!(eager.stats.packets_lost, 1);
+        // srtt is 40.125 ms and the latest sample 41 ms; a quarter of the least is 10 ms.
+        let eager = acknowledged(two_windows - 1, 0b1100);
+        assert_eq!((eager.stats.packets_lost, eager.loss_deadline), (0, Some(at(40 + 41 + 10))));
+        let lazy = acknowledged(two_windows, 0b1110);
+        let half = Duration::from_nanos(40_125_000 / 2);
+        assert_eq!((lazy.stats.packets_lost, lazy.loss_deadline), (0, Some(at(40 + 41) + half)));
+    }
+
+    //= proto.md#loss-detection
+    //= type=test
+    //# doubles the reordering window (up
+    //# to srtt; halved again every 16 RTTs).
+    #[test]
+    fn the_reordering_window_doubles_with_each_spurious_loss_and_shrinks_with_time() {
+        let mut sender = acknowledged(0, 0b1110);
+        assert_eq!(sender.reordering_window, Duration::ZERO);
+        acknowledge(&mut sender, at(84), 0b1111, 2, 2_000);
+        assert_eq!((sender.stats.packets_spurious, sender.body.has_lost()), (1, false));
+        assert_eq!(sender.reordering_window, Duration::from_millis(20), "twice the least");
+        send(&mut sender, 85, 4);
+        acknowledge(&mut sender, at(126), 0b1110_1111, 3, 3_000);
+        assert_eq!(sender.stats.packets_lost, 1, "three later packets prove nothing any more");
+        let spurious = Acked { spurious_packets: 1, ..Acked::default() };
+        sender.release(&spurious);
+        sender.release(&spurious);
+        assert_eq!(sender.reordering_window, sender.rtt.smoothed());
+        sender.reordering_window = Duration::from_millis(20);
+        for (rounds, milliseconds) in [(15, 20), (1, 10), (15, 10), (1, 0)] {
+            (0..rounds).for_each(|_| sender.on_round());
+            assert_eq!(sender.reordering_window, Duration::from_millis(milliseconds));
+        }
+    }
+
+    #[test]
+    fn drops_of_the_receivers_kernel_are_counted_across_the_counters_end() {
+        let mut sender = open();
+        send(&mut sender, 40, 2);
+        acknowledge(&mut sender, at(81), 0b1, 1, 1_000);
+        sender.last_ack.as_mut().unwrap().drops = u32::MAX - 1;
+        acknowledge(&mut sender, at(82), 0b11, 2, 2_000);
+        assert_eq!(sender.stats.receiver_drops, 2);
+    }
+
+    /// The rate that an ACK shows of a packet that left at 100 ms, 20 ms after the one that its
+    /// mark tells of, and of which `arrival_us` is told.
+    fn rate(received_before: u64, arrival_us: u64, received_bytes: u64) -> Option<u64> {
+        let mut sender = open();
+        sender.train = Some(Mark { arrival_us: 1_000, received_bytes: 1_000, ..Mark::default() });
+        let mark = Mark {
+            arrival_us: 1_000,
+            received_bytes: received_before,
+            sent_at: at(80),
+            limited: false,
+        };
+        let largest = Some(Departure { at: at(100), mark, ..Departure::default() });
+        let word = [1; 8];
+        let ack = Ack { arrival_us, ..ack(&word, 1, received_bytes) };
+        let sample = sender.rate_sample(&ack, &Acked { largest, ..Acked::default() });
+        assert_eq!(sample.is_train, received_before == 0 && sample.bytes_per_second.is_some());
+        sample.bytes_per_second
+    }
+
+    #[test]
+    fn a_rate_is_of_the_span_of_arrival_or_of_departure_whichever_is_longer() {
+        assert_eq!(rate(5_000, 41_000, 45_000), Some(1_000_000), "40 kB arrived in 40 ms");
+        assert_eq!(rate(5_000, 2_000, 45_000), Some(2_000_000), "held up, they left in 20 ms");
+    }
+
+    #[test]
+    fn the_first_flights_spacing_makes_a_rate_when_enough_of_it_arrived() {
+        assert_eq!(rate(0, 1_100, 1_000 + TRAIN_BYTES_MIN), Some(192_000_000));
+        assert_eq!(rate(0, 1_099, 1_000 + TRAIN_BYTES_MIN), None, "stamped as one batch");
+        assert_eq!(rate(0, 1_100, 999 + TRAIN_BYTES_MIN), None);
+    }
+}

@@ -105,7 +105,7 @@ pub fn answers(welcome: &Welcome, greeting: &Greeting) -> bool {
 mod tests {
     use super::*;
     use crate::proto::event::SenderEvent;
-    use crate::wire::{Close, Packet};
+    use crate::wire::{Close, DigestAlgorithm, Packet};
 
     /// A sender whose receiver was heard at time 0 and then no more.
     fn unheard() -> Sender {
@@ -183,5 +183,25 @@ mod tests {
         for milliseconds in (1_000..20_000).step_by(1_000) {
             assert_eq!(asked(&mut sender, milliseconds), None);
         }
+    }
+
+    #[test]
+    fn only_a_welcome_to_that_very_hello_is_an_answer() {
+        let mut sender = unheard();
+        let greeting = asked(&mut sender, 3_000).unwrap();
+        let Frame::Welcome(right) = welcome(&greeting) else { unreachable!() };
+        let mut nonce = right.nonce;
+        nonce[15] ^= 1;
+        let digest = DigestAlgorithm::Blake3;
+        assert_ne!(digest, right.digest);
+        for wrong in [
+            Welcome { version: 2, ..right },
+            Welcome { nonce, ..right },
+            Welcome { mode: Mode::Keyed, ..right },
+            Welcome { digest, ..right },
+        ] {
+            assert!(!answers(&wrong, &greeting), "{wrong:?}");
+        }
+        assert!(answers(&right, &greeting));
     }
 }

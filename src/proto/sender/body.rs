@@ -471,4 +471,36 @@ mod tests {
         queue.on_lost(0..100);
         assert_eq!(queue.next_chunk(600, 500, 0), Some((0..100, false)));
     }
+
+    #[test]
+    fn a_chunk_waits_when_one_can_be_taken_and_only_then() {
+        let mut queue = queue(&[1_000]);
+        assert!(!queue.has_chunk(0) && queue.has_chunk(1), "credit is of offsets below it");
+        queue.next_chunk(400, u64::MAX, 0);
+        assert!(!queue.has_chunk(400) && queue.has_chunk(401));
+        queue.on_lost(0..100);
+        assert!(queue.has_chunk(0), "what is lost needs no credit");
+        queue.next_chunk(400, 0, 0);
+        assert!(!queue.has_chunk(400));
+        queue.next_chunk(600, u64::MAX, 0);
+        assert!(!queue.has_chunk(u64::MAX));
+        queue.on_lost(0..100);
+        assert_eq!(queue.next_chunk(400, 0, 500), Some((0..100, false)));
+        assert!(queue.has_chunk(0), "the second copy");
+        assert_eq!(queue.next_chunk(400, 0, 500), Some((0..100, false)));
+        assert!(!queue.has_chunk(u64::MAX));
+    }
+
+    #[test]
+    fn of_what_waits_the_first_is_told_wherever_it_waits() {
+        let mut queue = queue(&[1_000]);
+        assert_eq!(queue.first_waiting(), 0);
+        queue.next_chunk(600, u64::MAX, 0);
+        assert_eq!(queue.first_waiting(), 600);
+        queue.on_lost(300..400);
+        assert_eq!(queue.first_waiting(), 300);
+        queue.next_chunk(100, u64::MAX, 0);
+        queue.next_chunk(400, u64::MAX, 0);
+        assert_eq!(queue.first_waiting(), 1_000, "nothing: the body's end");
+    }
 }

@@ -505,4 +505,81 @@ mod tests {
         on_ack(&mut in_flight, 0, 0);
         assert_eq!(on_ack(&mut in_flight, 0, 1).packets, 1);
     }
+
+    fn send(in_flight: &mut InFlight, at: u64, packets: u64, start: u64, bytes: u64) {
+        let chunk = Chunk { space: Space::Body, range: start..start + bytes };
+        let now = Time::from_nanos(at);
+        in_flight.on_sent(now, packets, Some(chunk), 1_000, 1_032, Mark::default());
+    }
+
+    #[test]
+    fn the_first_open_body_is_the_least_offset_that_is_neither_reported_nor_lost() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        assert_eq!(in_flight.first_open_body(), None);
+        send(&mut in_flight, 0, 1, 900_000, 1_000);
+        let records = Chunk { space: Space::Manifest, range: 0..1_000 };
+        in_flight.on_sent(Time::ZERO, 1, Some(records), 1_000, 1_032, Mark::default());
+        assert_eq!(in_flight.first_open_body(), Some(900_000), "no record is body");
+        send(&mut in_flight, 0, 64, 100_000, 64_000);
+        assert_eq!(in_flight.first_open_body(), Some(100_000));
+        on_ack(&mut in_flight, 2, 0b111);
+        assert_eq!(in_flight.first_open_body(), Some(103_000));
+        on_ack(&mut in_flight, 2, u64::MAX);
+        assert_eq!(in_flight.first_open_body(), Some(900_000), "all of the 64 arrived");
+        in_flight.take_oldest(1, &mut Lost::default());
+        assert_eq!(in_flight.first_open_body(), None);
+    }
+
+    #[test]
+    fn a_packet_is_lost_by_time_at_its_deadline_and_only_behind_one_that_was_reported() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        send(&mut in_flight, 10, 1, 0, 1_000);
+        send(&mut in_flight, 20, 1, 1_000, 1_000);
+        send(&mut in_flight, 20, 1, 2_000, 1_000);
+        let wait = std::time::Duration::from_nanos(100);
+        let detect = |in_flight: &mut InFlight, now: u64| {
+            let mut lost = Lost::default();
+            let next = in_flight.detect_by_time(Time::from_nanos(now), wait, &mut lost);
+            (next.map(Time::as_nanos), lost.packets)
+        };
+        assert_eq!(detect(&mut in_flight, 1_000), (None, 0), "nothing was reported");
+        on_ack(&mut in_flight, 1, 0b1);
+        assert_eq!(detect(&mut in_flight, 109), (Some(110), 0));
+        assert_eq!(detect(&mut in_flight, 110), (None, 1));
+        assert_eq!(detect(&mut in_flight, 1_000), (None, 0), "the third left with the second");
+    }
+
+    #[test]
+    fn a_packet_is_lost_by_count_when_so_many_of_later_sends_were_reported() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        send(&mut in_flight, 0, 1, 0, 1_000);
+        send(&mut in_flight, 0, 4, 1_000, 4_000);
+        let mut lost = Lost::default();
+        on_ack(&mut in_flight, 1, 0b1010);
+        in_flight.detect_by_count(3, &mut lost);
+        assert_eq!(lost.packets, 0);
+        on_ack(&mut in_flight, 1, 0b1011);
+        in_flight.detect_by_count(3, &mut lost);
+        assert_eq!(lost.chunks, [Chunk { space: Space::Body, range: 0..1_000 }]);
+        assert_eq!((lost.packets, lost.bytes, lost.large_packets), (1, 1_032, 0));
+        assert_eq!(in_flight.open_packets(), 1, "none of its own send overtakes the other");
+    }
+
+    #[test]
+    fn what_is_taken_is_the_oldest_or_all_that_is_as_old_as_that() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        send(&mut in_flight, 10, 3, 0, 2_500);
+        send(&mut in_flight, 20, 2, 5_000, 2_000);
+        send(&mut in_flight, 30, 1, 9_000, 1_000);
+        on_ack(&mut in_flight, 0, 0b001);
+        let mut lost = Lost::default();
+        in_flight.take_oldest(1, &mut lost);
+        assert_eq!(lost.chunks, [Chunk { space: Space::Body, range: 1_000..2_000 }]);
+        let age = std::time::Duration::from_nanos(100);
+        in_flight.take_older(Time::from_nanos(120), age, &mut lost);
+        let ranges: Vec<_> = lost.chunks.iter().map(|chunk| chunk.range.clone()).collect();
+        assert_eq!(ranges, [1_000..2_000, 2_000..2_500, 5_000..7_000]);
+        assert_eq!((in_flight.bytes(), in_flight.lost_bytes()), (1_032, 4 * 1_032));
+        assert_eq!(lost.newest.map(|it| it.at), Some(Time::from_nanos(20)));
+    }
 }

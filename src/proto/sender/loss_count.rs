@@ -94,4 +94,48 @@ mod tests {
         let later = Time::ZERO + Duration::from_millis(4);
         assert_eq!(count.take(later, 12).packets, 2);
     }
+
+    #[test]
+    fn the_newest_lost_packet_stands_for_all() {
+        let departure = |at, in_flight_bytes, lost_bytes| Departure {
+            at: Time::from_nanos(at),
+            in_flight_bytes,
+            lost_bytes,
+            ..Departure::default()
+        };
+        let mut count = LossCount::default();
+        let mut lose = |newest, lost_bytes| {
+            let lost = Lost { packets: 1, bytes: 1_000, newest: Some(newest), ..Lost::default() };
+            count.on_lost(&lost, lost_bytes);
+        };
+        lose(departure(20, 5_000, 100), 1_100);
+        lose(departure(10, 9_000, 0), 2_100);
+        lose(departure(20, 6_000, 200), 3_100);
+        let told = count.take(Time::ZERO, 3);
+        assert_eq!((told.packets, told.bytes), (3, 3_000));
+        assert_eq!(told.newest_sent_at, Time::from_nanos(20));
+        assert_eq!((told.sent_in_flight_bytes, told.flight_lost_bytes), (6_000, 2_900));
+        assert_eq!(count.take(Time::ZERO, 3), PathLoss::default(), "it is told once");
+    }
+
+    #[test]
+    fn what_arrived_after_all_makes_room_for_no_other_loss() {
+        let mut count = LossCount::default();
+        lose(&mut count, 4);
+        count.on_spurious(3);
+        let told = count.take(Time::ZERO, 10);
+        assert_eq!((told.packets, told.bytes, told.spurious_packets), (1, 1_000, 3));
+        lose(&mut count, 2);
+        assert_eq!(count.take(Time::ZERO, 10).packets, 2);
+    }
+
+    #[test]
+    fn drops_of_the_kernel_void_what_is_found_within_three_round_trips() {
+        let mut count = LossCount::default();
+        count.on_drops(Time::ZERO, Duration::from_nanos(10));
+        for (at, packets) in [(29, 0), (30, 1)] {
+            lose(&mut count, 1);
+            assert_eq!(count.take(Time::from_nanos(at), 10).packets, packets);
+        }
+    }
 }

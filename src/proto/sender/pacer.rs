@@ -157,4 +157,40 @@ mod tests {
         }
         assert!((8 << 20..9 << 20).contains(&sent), "{sent} bytes at once");
     }
+
+    #[test]
+    fn a_debt_is_paid_at_the_rate_and_to_the_nanosecond() {
+        let mut pacer = Pacer::new(Time::ZERO);
+        pacer.set_rate(Time::ZERO, 1_000_000, 1_000);
+        pacer.on_sent(5_000);
+        let due = Time::ZERO + Duration::from_millis(5);
+        assert_eq!(pacer.ready_at(Time::ZERO), Err(due));
+        assert_eq!(pacer.ready_at(Time::from_nanos(due.as_nanos() - 1)), Err(due));
+        assert_eq!(pacer.ready_at(due), Ok(()));
+    }
+
+    #[test]
+    fn idle_time_is_saved_up_for_half_a_millisecond_or_for_what_the_receiver_can_take() {
+        for (bound, saved) in [(u64::MAX, 5_000), (3_000, 3_000)] {
+            let mut pacer = Pacer::new(Time::ZERO);
+            pacer.bound_burst(bound);
+            pacer.set_rate(Time::ZERO, 10_000_000, 1_000);
+            assert_eq!(pacer.burst_bytes(), saved, "500 us of the rate");
+            let now = Time::ZERO + Duration::from_secs(1);
+            assert_eq!(pacer.ready_at(now), Ok(()));
+            pacer.on_sent(saved);
+            assert_eq!(pacer.ready_at(now), Ok(()));
+            pacer.on_sent(1);
+            assert_eq!(pacer.ready_at(now), Err(now + Duration::from_nanos(100)));
+        }
+    }
+
+    #[test]
+    fn two_datagrams_leave_together_however_large_they_are() {
+        let mut pacer = Pacer::new(Time::ZERO);
+        pacer.set_rate(Time::ZERO, u64::MAX / 2, 65_000);
+        assert_eq!(pacer.burst_bytes(), 130_000);
+        pacer.set_rate(Time::ZERO, u64::MAX / 2, 8_972);
+        assert_eq!(pacer.burst_bytes(), 64 * 1_024, "else it is one full send");
+    }
 }

@@ -231,4 +231,42 @@ mod tests {
         }
         assert_eq!(mtu.datagram_bytes(), 1_472);
     }
+
+    #[test]
+    fn six_large_packets_two_timeouts_and_a_small_one_make_a_black_hole_and_no_less() {
+        for (large, timeouts, small, left) in
+            [(6, 2, 1_200, 1_200), (5, 2, 1_200, 1_472), (6, 1, 1_200, 1_472), (6, 2, 1_201, 1_472)]
+        {
+            let mut mtu = PathMtu::new(1_472, 65_507);
+            mtu.on_large_lost(large);
+            (0..timeouts).for_each(|_| mtu.on_timeout());
+            mtu.on_reported(small);
+            assert_eq!(mtu.datagram_bytes(), left, "{large} {timeouts} {small}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_the_socket_refuses_is_not_tried_again() {
+        let mut mtu = PathMtu::new(9_500, 65_507);
+        assert_eq!(mtu.next_test(), Some(9_500));
+        mtu.on_too_big(9_500);
+        assert_eq!(mtu.next_test(), Some(8_972), "the next smaller one");
+        mtu.on_too_big(8_973);
+        assert_eq!(mtu.next_test(), Some(8_972), "it was not this one");
+        mtu.on_too_big(1_472);
+        assert_eq!((mtu.datagram_bytes(), mtu.next_test()), (1_200, Some(1_232)));
+        mtu.on_too_big(1_200);
+        assert_eq!(mtu.datagram_bytes(), 1_200, "none is smaller");
+    }
+
+    #[test]
+    fn a_larger_size_waits_until_the_receivers_credit_is_for_it() {
+        let mut mtu = PathMtu::new(8_972, 65_507);
+        assert_eq!(mtu.next_test(), Some(8_972));
+        mtu.on_test_sent(PacketNumber(4));
+        mtu.on_test_reported(8_971);
+        assert_eq!((mtu.datagram_bytes(), mtu.test_number()), (1_472, Some(PacketNumber(4))));
+        mtu.on_test_reported(8_972);
+        assert_eq!((mtu.datagram_bytes(), mtu.test_number()), (8_972, None));
+    }
 }

@@ -143,4 +143,46 @@ mod tests {
         assert_eq!(delay.on_sample(at(20), at(20), 5), Duration::ZERO);
         assert_eq!(delay.on_sample(at(30), at(30), 11_005), Duration::from_millis(1));
     }
+
+    #[test]
+    fn the_probe_timeout_is_the_smoothed_rtt_and_four_variances_within_its_floors() {
+        let ms = Duration::from_millis;
+        let mut rtt = RttEstimator::default();
+        rtt.on_sample(Time::ZERO, ms(8));
+        rtt.on_sample(Time::ZERO, ms(16));
+        // RFC 6298: RTTVAR = 3/4 of 4 ms + 1/4 of 8 ms = 5 ms; SRTT = 9 ms.
+        assert_eq!(rtt.probe_timeout(ms(3)), ms(9 + 4 * 5 + 3));
+        let mut steady = RttEstimator::default();
+        (0..100).for_each(|_| steady.on_sample(Time::ZERO, ms(8)));
+        assert_eq!(steady.probe_timeout(ms(3)), ms(11) + Duration::from_micros(200));
+        let mut short = RttEstimator::default();
+        short.on_sample(Time::ZERO, Duration::from_micros(10));
+        assert_eq!(short.probe_timeout(Duration::ZERO), ms(1));
+    }
+
+    #[test]
+    fn the_minimum_holds_for_five_seconds_at_least_and_ten_at_most() {
+        let seconds = |count| Time::ZERO + Duration::from_secs(count);
+        let ms = Duration::from_millis;
+        let mut rtt = RttEstimator::default();
+        rtt.on_sample(seconds(3), ms(1));
+        for (second, least) in [(8, 1), (9, 1), (13, 1), (14, 1), (15, 20)] {
+            rtt.on_sample(seconds(second), ms(20));
+            assert_eq!(rtt.minimum(), ms(least), "after {second} s");
+        }
+        rtt.on_sample(seconds(16), ms(5));
+        assert_eq!(rtt.minimum(), ms(5), "a lesser one counts at once");
+    }
+
+    #[test]
+    fn the_least_one_way_delay_is_forgotten_as_the_least_rtt_is() {
+        let mut delay = OneWayDelay::default();
+        let mut above = |second: u64, delay_ms: u64| {
+            let sent = Time::ZERO + Duration::from_secs(second);
+            let arrival = sent.as_nanos() / 1_000 + 1_000 * delay_ms;
+            delay.on_sample(sent, sent, arrival).as_millis()
+        };
+        assert_eq!((above(0, 1), above(5, 20), above(6, 20)), (0, 19, 19));
+        assert_eq!((above(11, 20), above(12, 20), above(17, 25)), (19, 0, 5));
+    }
 }

@@ -415,4 +415,130 @@ mod tests {
         cubic.on_probe_timeout();
         assert_eq!(cubic.curve.window, LEAST_WINDOW_PACKETS);
     }
+
+    /// A round of so many ACKs of a packet each, all with the same RTT.
+    fn round(cubic: &mut Cubic, acks: u32, rtt: Duration) {
+        for turn in 0..acks {
+            let round_ended = turn == 0;
+            let rtt = Some(rtt);
+            cubic.on_ack(&AckSample {
+                acked_bytes: 1_472,
+                rtt,
+                round_ended,
+                ..sample(Time::ZERO, RTT)
+            });
+        }
+    }
+
+    #[test]
+    fn a_window_leaves_at_twice_its_rate_in_slow_start_and_a_fifth_above_it_later() {
+        let mut cubic = Cubic::new(RTT);
+        assert_eq!(cubic.window_bytes(), 14_720);
+        assert_eq!(cubic.pacing_rate(), 2 * 14_720 * 20);
+        cubic.curve.slow_start_threshold = 10.0;
+        assert_eq!(cubic.pacing_rate(), 14_720 * 24);
+    }
+
+    #[test]
+    fn slow_start_grows_by_what_is_acknowledged_up_to_its_threshold() {
+        let mut cubic = Cubic::new(RTT);
+        round(&mut cubic, 3, RTT);
+        assert_eq!(cubic.curve.window, 13.0);
+        cubic.curve.slow_start_threshold = 13.5;
+        round(&mut cubic, 1, RTT);
+        assert_eq!(cubic.curve.window, 13.5);
+    }
+
+    #[test]
+    fn a_window_that_was_not_used_does_not_grow_and_time_stands_still() {
+        let mut cubic = Cubic::new(RTT);
+        cubic.curve = Curve::at_window(100.0);
+        cubic.curve.cut();
+        let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+        let mut ack = |second, limited| {
+            cubic.on_ack(&AckSample { acked_bytes: 1_472, limited, ..sample(at(second), RTT) });
+            (cubic.curve.window, cubic.curve.epoch.as_ref().unwrap().elapsed.as_secs())
+        };
+        let (before, elapsed) = ack(1, false);
+        assert_eq!(elapsed, 0);
+        assert_eq!(ack(11, true), (before, 0));
+        let (after, elapsed) = ack(12, false);
+        assert!(elapsed == 1 && after > before, "{elapsed} s: {after} packets");
+    }
+
+    // W_max is 100 packets and the window 70: K is the cube root of 30 / 0.4, 4.217 s (RFC 9438,
+    // figure 2).
+    #[test]
+    fn the_curve_is_flat_where_the_window_was_cut() {
+        let mut curve = Curve::at_window(100.0);
+        curve.cut();
+        assert_eq!((curve.window, curve.window_max), (70.0, 100.0), "no fast convergence");
+        curve.avoid(Time::ZERO, RTT, 0.0);
+        let epoch = curve.epoch.clone().unwrap();
+        assert!((epoch.k - 4.217).abs() < 0.001, "{}", epoch.k);
+        assert!((curve.at(&epoch, 0.0) - 70.0).abs() < 1e-9);
+        assert!((curve.at(&epoch, 4.217) - 100.0).abs() < 1e-6);
+        assert!((curve.at(&epoch, 2.0 * 4.217) - 130.0).abs() < 0.02);
+    }
+
+    #[test]
+    fn beside_reno_the_window_grows_by_a_packet_a_round_once_the_cut_is_made_up_for() {
+        let mut curve = Curve::at_window(10.0);
+        curve.cut();
+        let mut grow = |rounds| {
+            let before = curve.window;
+            for _ in 0..rounds {
+                let window = curve.window;
+                curve.avoid(Time::ZERO, Duration::ZERO, window);
+            }
+            curve.window - before
+        };
+        // From 7 to 10 packets it takes 3 / 0.529 = 6 rounds of RFC 9438's alpha.
+        assert!((grow(6) - 6.0 * 0.529).abs() < 0.01);
+        assert!((grow(3) - 3.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_rise_of_an_eighth_of_the_rtt_slows_slow_start_down_and_five_rounds_of_it_end_it() {
+        let rise = Duration::from_micros(6_250);
+        let mut cubic = Cubic::new(RTT);
+        round(&mut cubic, 3, RTT);
+        round(&mut cubic, 3, RTT + rise - Duration::from_nanos(1));
+        assert_eq!(cubic.slow_start.divisor(), 1.0);
+        let mut cubic = Cubic::new(RTT);
+        round(&mut cubic, 3, RTT);
+        round(&mut cubic, 2, RTT + rise);
+        assert_eq!(cubic.slow_start.divisor(), 1.0, "two samples are too few");
+        let mut cubic = Cubic::new(RTT);
+        round(&mut cubic, 3, RTT);
+        round(&mut cubic, 3, RTT + rise);
+        assert_eq!(cubic.slow_start.divisor(), 4.0);
+        let before = cubic.curve.window;
+        (0..4).for_each(|_| round(&mut cubic, 1, RTT + rise));
+        assert_eq!(cubic.curve.window, before + 1.0);
+        assert!(cubic.curve.slow_start_threshold.is_infinite());
+        round(&mut cubic, 1, RTT + rise);
+        assert_eq!(cubic.curve.slow_start_threshold, cubic.curve.window);
+    }
+
+    #[test]
+    fn slow_start_goes_on_when_the_rise_did_not_last() {
+        let mut cubic = Cubic::new(RTT);
+        round(&mut cubic, 3, RTT);
+        round(&mut cubic, 3, 2 * RTT);
+        round(&mut cubic, 3, 2 * RTT);
+        assert_eq!(cubic.slow_start.divisor(), 4.0);
+        round(&mut cubic, 4, 2 * RTT - Duration::from_nanos(1));
+        assert_eq!(cubic.slow_start.divisor(), 1.0);
+    }
+
+    #[test]
+    fn an_ack_between_timeouts_breaks_their_row() {
+        let mut cubic = Cubic::new(RTT);
+        for _ in 0..3 {
+            (0..2).for_each(|_| cubic.on_probe_timeout());
+            cubic.on_ack(&sample(Time::ZERO, RTT));
+        }
+        assert_eq!(cubic.curve.window, FIRST_WINDOW_PACKETS);
+    }
 }

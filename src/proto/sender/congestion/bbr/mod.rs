@@ -509,4 +509,128 @@ mod tests {
         assert!(matches!(bbr.state, State::Down | State::Cruise), "{:?}", bbr.state);
         assert!(bbr.inflight_hi.is_finite());
     }
+
+    /// In the middle of a cycle, with packets of 1,000 bytes and 1 MB/s over 100 ms.
+    fn settled() -> Bbr {
+        let mut bbr = Bbr::new(Time::ZERO, Duration::from_millis(100), 1);
+        bbr.packet = 1_000.0;
+        bbr.max_bw = [800_000.0, 1_000_000.0];
+        bbr.pacing_rate = 1_000_000.0;
+        bbr.full_bw_reached = true;
+        bbr.cwnd = 200_000.0;
+        bbr.state = State::Cruise;
+        bbr
+    }
+
+    #[test]
+    fn what_may_be_in_flight_is_the_product_of_rate_and_rtt_with_room_for_batches() {
+        let mut bbr = settled();
+        assert_eq!(bbr.inflight(bbr.bw(), 1.0), 100_000.0);
+        assert_eq!(bbr.inflight(bbr.bw(), 2.0), 200_000.0);
+        assert_eq!(bbr.inflight(0.0, 2.0), 10_000.0, "nothing is known: the first window");
+        // Three sends of 1 ms at this rate, at least two packets each.
+        assert_eq!(bbr.quantized(0.0), 6_000.0);
+        bbr.pacing_rate = 5_000_000.0;
+        assert_eq!(bbr.quantized(0.0), 15_000.0);
+        bbr.state = State::Up;
+        assert_eq!(bbr.quantized(0.0), 17_000.0, "two packets more to probe with");
+    }
+
+    #[test]
+    fn headroom_is_fifteen_percent_and_at_least_a_packet_but_leaves_four() {
+        let mut bbr = settled();
+        assert!(bbr.inflight_with_headroom().is_infinite());
+        for (bound, left) in [(100_000.0, 85_000.0), (6_000.0, 5_000.0), (4_500.0, 4_000.0)] {
+            bbr.inflight_hi = bound;
+            assert_eq!(bbr.inflight_with_headroom(), left);
+        }
+    }
+
+    #[test]
+    fn the_pipe_is_full_after_three_rounds_without_a_quarter_more() {
+        let mut bbr = Bbr::new(Time::ZERO, RTT, 1);
+        bbr.check_full_bw(1_000.0, false, true);
+        bbr.check_full_bw(1_249.0, false, true);
+        bbr.check_full_bw(1_249.0, false, true);
+        bbr.check_full_bw(1_250.0, false, true);
+        assert_eq!((bbr.full_bw, bbr.full_bw_rounds), (1_250.0, 0), "it grew after all");
+        bbr.check_full_bw(1_250.0, true, true);
+        bbr.check_full_bw(1_250.0, false, false);
+        assert_eq!(bbr.full_bw_rounds, 0, "a limited sample and half a round tell nothing");
+        (0..2).for_each(|_| bbr.check_full_bw(1_250.0, false, true));
+        assert!(!bbr.full_bw_reached);
+        bbr.check_full_bw(1_250.0, false, true);
+        assert!(bbr.full_bw_reached);
+    }
+
+    #[test]
+    fn six_losses_of_more_than_two_percent_end_start_up() {
+        for (packets, bytes, ends) in [(6, 2_100.0, true), (5, 2_100.0, false), (6, 2_000.0, false)]
+        {
+            let mut bbr = settled();
+            bbr.state = State::Startup;
+            bbr.full_bw_reached = false;
+            bbr.loss_rounds = 1;
+            bbr.round_losses = packets;
+            bbr.round_lost_bytes = bytes;
+            bbr.check_startup_loss(98_000.0);
+            assert_eq!(bbr.full_bw_reached, ends, "{packets} packets, {bytes} bytes");
+            assert_eq!(bbr.inflight_hi, if ends { 100_000.0 } else { f64::INFINITY });
+        }
+    }
+
+    #[test]
+    fn a_round_with_loss_lowers_the_bounds_by_three_tenths_or_to_what_was_delivered() {
+        let mut bbr = settled();
+        bbr.adapt_lower_bounds();
+        assert!(bbr.bw_lo.is_infinite(), "nothing was lost");
+        bbr.loss_in_round = true;
+        bbr.adapt_lower_bounds();
+        assert_eq!((bbr.bw_lo, bbr.inflight_lo), (700_000.0, 140_000.0));
+        (bbr.bw_latest, bbr.inflight_latest) = (600_000.0, 120_000.0);
+        bbr.adapt_lower_bounds();
+        assert_eq!((bbr.bw_lo, bbr.inflight_lo), (600_000.0, 120_000.0));
+        bbr.state = State::Up;
+        bbr.bw_latest = 0.0;
+        bbr.adapt_lower_bounds();
+        assert_eq!(bbr.bw_lo, 600_000.0, "probing bears its loss");
+    }
+
+    #[test]
+    fn a_probe_that_loses_too_much_is_bound_to_what_was_in_flight_when_it_did() {
+        let mut bbr = settled();
+        bbr.state = State::Up;
+        bbr.bw_probe_samples = true;
+        let mut it = sample(Time::ZERO, Duration::from_millis(100));
+        it.loss.packets = 4;
+        it.loss.bytes = 4_000;
+        it.loss.sent_in_flight_bytes = 200_000;
+        it.loss.flight_lost_bytes = 4_000;
+        bbr.on_loss(&it, false);
+        assert!(bbr.state == State::Up && bbr.inflight_hi.is_infinite(), "2 % is tolerated");
+        it.loss.flight_lost_bytes = 5_000;
+        bbr.on_loss(&it, false);
+        // 196,000 bytes before this loss, 1,000 of them lost: 2 % is exceeded by
+        // (0.02 * 196,000 - 1,000) / 0.98 bytes more.
+        assert!((bbr.inflight_hi - (196_000.0 + 2_920.0 / 0.98)).abs() < 1e-6);
+        assert_eq!((bbr.state, bbr.bw_probe_samples), (State::Down, false));
+    }
+
+    #[test]
+    fn the_bound_rises_by_a_packet_for_each_share_of_the_window_and_doubles_each_round() {
+        let mut bbr = settled();
+        bbr.inflight_hi = 200_000.0;
+        bbr.enter(Time::ZERO, State::Up);
+        let mut it = sample(Time::ZERO, Duration::from_millis(100));
+        it.in_flight_bytes = 150_000;
+        it.acked_bytes = 50_000;
+        for (turn, bound) in [200_000.0, 200_000.0, 200_000.0, 201_000.0].into_iter().enumerate() {
+            bbr.update_cycle(&it, false, false);
+            assert_eq!(bbr.inflight_hi, bound, "ACK {turn}");
+            bbr.cwnd = 200_000.0;
+        }
+        bbr.cwnd = bbr.inflight_hi;
+        bbr.update_cycle(&it, false, true);
+        assert_eq!((bbr.probe_up_rounds, bbr.probe_up_bytes), (2, 201_000.0 / 2.0));
+    }
 }
