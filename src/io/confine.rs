@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -140,8 +140,9 @@ pub struct Root {
     parents: Mutex<Recent<Vec<u8>, Arc<OwnedFd>>>,
     /// Bytes of small files since the free space was last looked at.
     unchecked: AtomicU64,
-    /// Where a new file had the mode that it was made with, and which that was.
-    keeps_mode: Mutex<Option<(Arc<OwnedFd>, u32)>>,
+    /// Where a new file had the mode that it was made with, and which that was. The directory is
+    /// not held open for it.
+    keeps_mode: Mutex<Option<(Weak<OwnedFd>, u32)>>,
 }
 
 impl Root {
@@ -160,11 +161,12 @@ impl Root {
     /// directory may say otherwise. It does so for all files alike: the first one is looked at.
     pub(super) fn keeps_mode(&self, parent: &Arc<OwnedFd>, file: &OwnedFd, mode: u32) -> bool {
         let mut known = self.keeps_mode.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.as_ref().is_some_and(|(at, kept)| Arc::ptr_eq(at, parent) && *kept == mode) {
+        let here = |at: &Weak<OwnedFd>| std::ptr::eq(at.as_ptr(), Arc::as_ptr(parent));
+        if known.as_ref().is_some_and(|(at, kept)| here(at) && *kept == mode) {
             return true;
         }
         let has_it = rustix::fs::fstat(file).is_ok_and(|stat| stat.st_mode & 0o7777 == mode);
-        *known = has_it.then(|| (Arc::clone(parent), mode));
+        *known = has_it.then(|| (Arc::downgrade(parent), mode));
         has_it
     }
 
@@ -410,6 +412,19 @@ mod tests {
         root.in_parent(&path(name), "create", |parent, leaf| {
             rustix::fs::openat(parent, leaf, flags, Mode::RUSR)
         })
+    }
+
+    #[test]
+    fn a_directory_whose_files_keep_their_mode_is_not_held_open_for_that() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        let parent = Arc::new(OwnedFd::from(fs::File::open(directory.path()).unwrap()));
+        let file = OwnedFd::from(fs::File::create(directory.path().join("file")).unwrap());
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o640)).unwrap();
+        assert!(!root.keeps_mode(&parent, &file, 0o600));
+        assert!(root.keeps_mode(&parent, &file, 0o640));
+        assert!(root.keeps_mode(&parent, &file, 0o640));
+        assert_eq!(Arc::strong_count(&parent), 1);
     }
 
     #[test]
