@@ -26,6 +26,7 @@ mod simulation;
 mod source;
 mod storage;
 mod trace;
+mod under_way;
 mod watch;
 
 pub use corruption::{Corruption, CorruptionKind};

@@ -342,9 +342,31 @@ mod tests {
         assert_eq!(receiver.receive_offload(), Offload::Segmentation);
     }
 
-    /// Whether anything of `from` is still to come is known once the socket was found empty.
     #[test]
-    fn a_connected_socket_tells_what_came_before_it_was_connected_from_what_its_peer_sends() {
+    fn what_a_stranger_sent_before_the_socket_was_connected_is_not_taken_for_the_peers() {
+        for offload in LEVELS {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let [stranger, peer] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+            let local = socket.local_addr().unwrap();
+            let [strangers, peers] = [&stranger, &peer].map(|one| one.local_addr().unwrap());
+            stranger.send_to(b"before", local).unwrap();
+            socket.connect(peers).unwrap();
+            let mut receiving = Receiving::new(socket.as_fd(), offload, local.port(), Some(peers));
+            let mut buffer = BufferPool::new(1, 4 * RECEIVE_BYTES).take().unwrap();
+            for (datagram, from) in [(b"before", strangers), (b"behind", peers)] {
+                receiving.receive(socket.as_fd(), &mut buffer);
+                assert_eq!(buffer.datagrams().next().unwrap().bytes, datagram);
+                assert_eq!(buffer.arrivals()[0].from, from, "{offload:?}");
+                buffer.clear();
+                assert_eq!(receiving.receive(socket.as_fd(), &mut buffer), ReceiveOutcome::Empty);
+                peer.send_to(b"behind", local).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_connected_socket_takes_datagrams_of_all_sizes_as_its_peers() {
         for offload in LEVELS {
             let options = SocketOptions { offload, ..SocketOptions::default() };
             let listener = Socket::listen("127.0.0.1:0".parse().unwrap(), &options).unwrap();

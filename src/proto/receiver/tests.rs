@@ -29,8 +29,8 @@ fn at(milliseconds: u64) -> Time {
     Time::ZERO + Duration::from_millis(milliseconds)
 }
 
-fn receiver_with(config: ReceiverConfig) -> Receiver {
-    let greeting = Greeting {
+fn greeting() -> Greeting {
+    Greeting {
         version_max: 1,
         version_min: 1,
         mode: Mode::Open,
@@ -41,9 +41,12 @@ fn receiver_with(config: ReceiverConfig) -> Receiver {
         seed: 8,
         nonce: [9; 16],
         key_share: [0; 32],
-    };
+    }
+}
+
+fn receiver_with(config: ReceiverConfig) -> Receiver {
     let accepted = Accepted {
-        greeting,
+        greeting: greeting(),
         connection: 1,
         seed: 2,
         srtt_us: 100_000,
@@ -159,21 +162,7 @@ fn an_ack_reaches_back_two_windows_and_a_half() {
             receiver,
             at(1),
             number + 1,
-            Frame::Start(crate::wire::Start {
-                greeting: Greeting {
-                    version_max: 1,
-                    version_min: 1,
-                    mode: Mode::Open,
-                    digest: DigestAlgorithm::None,
-                    dry_run: false,
-                    discard: false,
-                    connection: 7,
-                    seed: 8,
-                    nonce: [9; 16],
-                    key_share: [0; 32],
-                },
-                srtt_us: 0,
-            }),
+            Frame::Start(crate::wire::Start { greeting: greeting(), srtt_us: 0 }),
         );
         ack(receiver, at(1), |ack| (ack.base.0, ack.bitmap.words() as u64))
     };
