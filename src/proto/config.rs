@@ -33,6 +33,9 @@ pub struct SenderConfig {
     /// What the receiver's first number is near to. Default 0, as proto.md has it; a test that
     /// lets receivers start elsewhere says so here.
     pub peer_first_number: u64,
+    /// What the receiver's 32-bit counters begin with. Default 0, as proto.md has it; a test that
+    /// lets them begin elsewhere says so here.
+    pub peer_first_count: u32,
     /// A bug that a test breaks in. Default none, and none is known to a release.
     pub sabotage: Sabotage,
 }
@@ -50,6 +53,7 @@ impl Default for SenderConfig {
             timeout: Duration::from_secs(20),
             first_number: 0,
             peer_first_number: 0,
+            peer_first_count: 0,
             sabotage: Sabotage::default(),
         }
     }
@@ -80,6 +84,9 @@ pub struct ReceiverConfig {
     pub peer_first_number: u64,
     /// What the clock of ACKs shows at the transfer's start, in microseconds. Default 0.
     pub clock_start_us: u64,
+    /// What the 32-bit counters of ACKs begin with. Default 0, as proto.md has it; tests start
+    /// near their end.
+    pub first_count: u32,
     /// A bug that a test breaks in. Default none, and none is known to a release.
     pub sabotage: Sabotage,
 }
@@ -95,6 +102,7 @@ impl Default for ReceiverConfig {
             first_number: 0,
             peer_first_number: 0,
             clock_start_us: 0,
+            first_count: 0,
             sabotage: Sabotage::default(),
         }
     }

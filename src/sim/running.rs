@@ -125,7 +125,7 @@ impl Running {
         let (index, simulation) = (self.flows.len(), &self.simulation);
         let receiver = &mut self.receivers[flow.plan.receiver];
         let config = &simulation.receivers[flow.plan.receiver].config;
-        self.watches.push(Watch::new(flow.plan.config.first_number, config.first_number));
+        self.watches.push(Watch::new(flow.plan.config.first_number, config));
         let files: Arc<[SimFile]> = flow.plan.files.clone().into();
         let key = content_key(simulation.seed, flow.tree);
         let dry_run = flow.plan.config.dry_run;

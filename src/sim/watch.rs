@@ -3,7 +3,7 @@
 //! It sees what both machines send and what reaches them, and trusts neither. That content is
 //! whole is checked where it is committed (`receiving_host.rs`).
 
-use crate::proto::{BodyRun, Sender, Time};
+use crate::proto::{BodyRun, ReceiverConfig, Sender, Time};
 use crate::wire::{
     Ack, Data, Frame, FrameType, Greeting, Opener, PacketNumber, Probe, Space, limits, peek,
 };
@@ -75,6 +75,12 @@ pub struct Watch {
     told_max: u64,
     /// Distinct numbers of these.
     handed_packets: u64,
+    /// All packets that were handed to it, with those that came twice.
+    handings: u64,
+    /// What the receiver's 32-bit counters began with.
+    first_count: u32,
+    /// `duplicates` and `drops` of its last ACK.
+    told_counts: [u32; 2],
     /// The largest limit told for manifest, digests and body.
     told_limits: [u64; 3],
     /// START has proved the sender's address.
@@ -86,12 +92,16 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A transfer whose sender counts from `first_number` on, and its receiver from
-    /// `first_answer` on.
-    pub fn new(first_number: u64, first_answer: u64) -> Watch {
-        let first_word = first_number as usize / 64;
-        let (next_number, next_answer) = (first_number, first_answer);
-        Watch { next_number, next_answer, first_word, ..Watch::default() }
+    /// A transfer whose sender counts packets from `first_number` on, and a receiver like this.
+    pub fn new(first_number: u64, receiver: &ReceiverConfig) -> Watch {
+        Watch {
+            next_number: first_number,
+            next_answer: receiver.first_number,
+            first_word: first_number as usize / 64,
+            first_count: receiver.first_count,
+            told_counts: [receiver.first_count; 2],
+            ..Watch::default()
+        }
     }
 
     /// The transfer's HELLO, once one was sent.
@@ -242,6 +252,13 @@ impl Watch {
         }
         let (counted, handed) = (ack.received_packets, self.handed_packets);
         assert!(counted <= handed, "{counted} packets are counted, {handed} arrived");
+        let counts = [ack.duplicates, ack.drops];
+        for (before, now) in self.told_counts.iter_mut().zip(counts) {
+            assert!(now.wrapping_sub(*before) < 1 << 31, "a counter runs backwards");
+            *before = now;
+        }
+        let (twice, handings) = (ack.duplicates.wrapping_sub(self.first_count), self.handings);
+        assert!(u64::from(twice) <= handings, "{twice} came twice of {handings} packets");
     }
 
     /// START has proven the address, and a machine was made.
@@ -258,6 +275,7 @@ impl Watch {
     /// Packets are handed to the receiver's machine.
     pub fn on_handed(&mut self, now: Time, first: u64, packets: u64) {
         self.unheard[1].on_heard(now);
+        self.handings += packets;
         for number in first..first + packets {
             let word = number as usize / 64 - self.first_word;
             if self.handed.len() <= word {

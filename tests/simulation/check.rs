@@ -7,7 +7,7 @@ use ufx::proto::{ReceiverEvent, SenderEvent};
 use ufx::sim::{Counters, Decision, Outcome, Simulation, Stored, TransferOutcome};
 use ufx::wire::limits;
 
-use crate::coverage::count_transitions;
+use crate::coverage::{count_transitions, count_wraps};
 use crate::scenario::{Fault, Purpose, Scenario, What, at};
 
 /// What a run was like.
@@ -34,12 +34,14 @@ pub fn run(scenario: &Scenario, tells: bool) -> Summary {
 
 /// The same, with a simulation that was made from it.
 pub fn run_as(scenario: &Scenario, simulation: Simulation) -> Summary {
+    let first_count = simulation.receivers[0].config.first_count;
     let outcome = simulation.run();
     let mut counters = outcome.counters.clone();
     for transfer in &outcome.transfers {
         check_told(transfer);
         check_bounds(transfer);
         count_transitions(transfer, &mut counters);
+        count_wraps(transfer, first_count, &mut counters);
     }
     for tree in 0..scenario.transfers.len() {
         check_tree(tree, &outcome);
@@ -57,8 +59,10 @@ pub fn run_as(scenario: &Scenario, simulation: Simulation) -> Summary {
     }
 }
 
-/// Both ends tell what is stored.
+/// Both ends tell what is stored, and the sender no other drops than there were.
 fn check_told(transfer: &TransferOutcome) {
+    let (told, drops) = (transfer.sender.receiver_drops, transfer.drops);
+    assert!(told <= u64::from(drops), "{told} drops are told, there were {drops}");
     let count = |wanted: fn(&Stored) -> bool| {
         transfer.stored.iter().flatten().filter(|stored| wanted(stored)).count() as u32
     };
@@ -166,17 +170,6 @@ fn check_progress(scenario: &Scenario, outcome: &Outcome) {
         + full_writes(scenario) * PAUSE_MAX
         + short_queue(scenario);
     let took = outcome.finished_at.saturating_since(at(last));
-    if short_queue(scenario) > Duration::ZERO {
-        println!(
-            "SHORT {:.4} {:.3} q{:?} took {took:?} others {:?} short {:?} seed {}",
-            took.as_secs_f64().max(0.001) / short_queue(scenario).as_secs_f64().max(1e-9),
-            took.saturating_sub(bound - short_queue(scenario)).as_secs_f64(),
-            scenario.queue_packets,
-            bound - short_queue(scenario),
-            short_queue(scenario),
-            scenario.seed
-        );
-    }
     assert!(took <= bound, "{took:?} after the last fault, {bound:?} are allowed");
 }
 
@@ -246,6 +239,7 @@ fn count_drawn(scenario: &Scenario, counters: &mut Counters) {
             Fault::Stall(..) => counters.count("stall of a process"),
             Fault::FirstNumber(..) => counters.count("first number near an edge"),
             Fault::FirstClock(..) => counters.count("clock near an edge"),
+            Fault::FirstCount(..) => counters.count("counters of ACKs near their end"),
             Fault::RateChange(..) => counters.count("change of rate"),
             Fault::DelayChange(..) => counters.count("change of delay"),
             Fault::MtuChange(..) => counters.count("change of MTU"),

@@ -50,6 +50,14 @@ pub fn count_transitions(transfer: &TransferOutcome, counters: &mut Counters) {
     }
 }
 
+/// Counts which 32-bit counters of ACKs, begun with `first_count`, went from their end to 0.
+pub fn count_wraps(transfer: &TransferOutcome, first_count: u32, counters: &mut Counters) {
+    let left = u64::from(u32::MAX - first_count);
+    let (drops, duplicates) = (transfer.sender.receiver_drops, transfer.receiver.duplicates);
+    counters.add("drops count from 0 again", u64::from(drops > left));
+    counters.add("duplicates count from 0 again", u64::from(duplicates > left));
+}
+
 fn count_sender_event(event: &SenderEvent, counters: &mut Counters) {
     counters.count(match event {
         SenderEvent::Connected => "sender: connected",
@@ -90,7 +98,7 @@ fn receiver_error(error: &Error) -> &'static str {
 }
 
 /// Faults that a slice must have met.
-pub const FAULTS: [&str; 54] = [
+pub const FAULTS: [&str; 55] = [
     "loss",
     "loss in bursts",
     "black-out to the receiver",
@@ -123,6 +131,7 @@ pub const FAULTS: [&str; 54] = [
     "port closed, told to a receiver",
     "first number near an edge",
     "clock near an edge",
+    "counters of ACKs near their end",
     "several transfers at once",
     "dry run",
     "discard",
@@ -148,7 +157,7 @@ pub const FAULTS: [&str; 54] = [
 ];
 
 /// Transitions that a slice must have met.
-pub const TRANSITIONS: [&str; 49] = [
+pub const TRANSITIONS: [&str; 51] = [
     "HELLO sent",
     "WELCOME sent",
     "START sent",
@@ -162,6 +171,8 @@ pub const TRANSITIONS: [&str; 49] = [
     "spurious loss",
     "probe timeout",
     "drop at the socket told",
+    "drops count from 0 again",
+    "duplicates count from 0 again",
     "packet to a sender dropped",
     "packet to a receiver dropped",
     "sender held by the socket",

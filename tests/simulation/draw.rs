@@ -121,7 +121,7 @@ pub fn scenario(seed: u64) -> Scenario {
 }
 
 /// What few transfers have: another purpose than to store files, pipes at either end, a body as
-/// long as it can be, a clock that has run for long.
+/// long as it can be, a clock that has run for long, counters that have.
 fn rarities(random: &mut StdRng, scenario: &mut Scenario) {
     match random.random_range(0..100) {
         0..2 => scenario.purpose = Purpose::DryRun,
@@ -150,6 +150,10 @@ fn rarities(random: &mut StdRng, scenario: &mut Scenario) {
     if random.random_bool(0.05) {
         let edge = [1_u64 << 31, 1 << 32, 1 << 62, 1 << 63, LAST][random.random_range(0..5)];
         scenario.faults.push(Fault::FirstClock(edge - magnitude(random, 1, 100_000_000)));
+    }
+    if random.random_bool(0.2) {
+        let left = magnitude(random, 1, 20) as u32;
+        scenario.faults.push(Fault::FirstCount(u32::MAX - left));
     }
 }
 

@@ -176,6 +176,8 @@ pub enum Fault {
     FirstNumber(Way, u64),
     /// The receiver's clock, in microseconds, when a transfer starts.
     FirstClock(u64),
+    /// The receiver's 32-bit counters start there.
+    FirstCount(u32),
 }
 
 /// So many milliseconds after the start.
@@ -303,6 +305,7 @@ impl Scenario {
             }
             Fault::FirstNumber(Way::There, number) => plan.config.first_number = number,
             Fault::FirstNumber(Way::Back, number) => plan.config.peer_first_number = number,
+            Fault::FirstCount(count) => plan.config.peer_first_count = count,
             _ => {}
         }
     }
@@ -338,6 +341,7 @@ impl Scenario {
             Fault::FirstNumber(Way::Back, number) => plan.config.first_number = number,
             Fault::FirstNumber(Way::There, number) => plan.config.peer_first_number = number,
             Fault::FirstClock(start) => plan.config.clock_start_us = start,
+            Fault::FirstCount(count) => plan.config.first_count = count,
             _ => {}
         }
     }

@@ -56,6 +56,7 @@ impl Receiver {
         let base = self.sack.bitmap(self.bitmap_words(), &mut words);
         let mut bitmap = Vec::new();
         let saturated = |value: u128| u32::try_from(value).unwrap_or(u32::MAX);
+        let first_count = self.config.first_count;
         let ack = Ack {
             largest: self.sack.largest().unwrap_or_default(),
             arrival_us: self.config.clock_start_us
@@ -63,8 +64,8 @@ impl Receiver {
             delay_us: saturated(now.saturating_since(self.arrival).as_micros()),
             received_packets: self.stats.packets_received,
             received_bytes: self.stats.datagram_bytes_received,
-            duplicates: self.stats.duplicates as u32,
-            drops: self.stats.drops,
+            duplicates: first_count.wrapping_add(self.stats.duplicates as u32),
+            drops: first_count.wrapping_add(self.stats.drops),
             ecn_ce: 0,
             max_number: self.max_number(),
             max_manifest: self.manifest.limit(),

@@ -154,10 +154,14 @@ impl Sender {
             self.round_end = self.in_flight.next_number();
             self.on_round();
         }
-        let drops_before = self.last_ack.map_or(0, |last| last.drops);
-        let receiver_dropped = drops_before != ack.drops;
+        let drops_before = self.last_ack.map_or(self.config.peer_first_count, |last| last.drops);
+        //= proto.md#ack
+        //# A difference of 2^31 or more means that the ACK is older than the other one, and shows
+        //# nothing.
+        let drops = ack.drops.wrapping_sub(drops_before);
+        let receiver_dropped = (1..1 << 31).contains(&drops);
         if receiver_dropped {
-            self.stats.receiver_drops += u64::from(ack.drops.wrapping_sub(drops_before));
+            self.stats.receiver_drops += u64::from(drops);
             self.loss_count.on_drops(now, self.rtt.smoothed());
         }
         let sent_packets = (ack.largest.0 + 1).saturating_sub(self.config.first_number);
@@ -194,7 +198,7 @@ impl Sender {
             largest: ack.largest,
             received_packets: ack.received_packets,
             received_bytes: ack.received_bytes,
-            drops: ack.drops,
+            drops: if receiver_dropped { ack.drops } else { drops_before },
         });
         if let Some(departure) = acked.largest {
             self.mark.arrival_us = ack.arrival_us;
@@ -415,14 +419,24 @@ mod tests {
         }
     }
 
+    //= proto.md#ack
+    //= type=test
+    //# A difference of 2^31 or more means that the ACK is older than the other one, and shows
+    //# nothing.
     #[test]
     fn drops_of_the_receivers_kernel_are_counted_across_the_counters_end() {
         let mut sender = open();
-        send(&mut sender, 40, 2);
-        acknowledge(&mut sender, at(81), 0b1, 1, 1_000);
-        sender.last_ack.as_mut().unwrap().drops = u32::MAX - 1;
-        acknowledge(&mut sender, at(82), 0b11, 2, 2_000);
-        assert_eq!(sender.stats.receiver_drops, 2);
+        sender.config.peer_first_count = u32::MAX - 2;
+        send(&mut sender, 40, 7);
+        let edge = 1 << 31;
+        // Counted so far, and which ACK was late: 3 drops lie before the counter's end.
+        let told = [(u32::MAX - 2, 0), (u32::MAX, 2), (1, 4), (0, 4), (1, 4), (edge, edge + 3)];
+        for (number, (drops, counted)) in (0..).zip(told) {
+            let word = u64::to_le_bytes((2 << number) - 1);
+            let ack = Ack { drops, ..ack(&word, number + 1, 1_000 * (number + 1)) };
+            sender.on_ack(at(81 + number), &ack);
+            assert_eq!(sender.stats.receiver_drops, u64::from(counted), "{drops}");
+        }
     }
 
     /// The rate that an ACK shows of a packet that left at 100 ms, 20 ms after the one that its
