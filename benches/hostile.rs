@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 use ufx::wire::{CloseCode, Frame, Probe, Space};
 
 use crate::bystander::Misdeed;
+use crate::impostor::{Impostor, Imposture, Victim, noise};
 use crate::sender::HostileSender;
 use crate::support::content::{names, room, write_random};
 use crate::support::process::Program;
+use crate::support::root::is_root_with;
 use crate::support::transfer::Receiver;
 
 // The hostile peer and its misdeeds are those of the tests.
@@ -32,6 +34,9 @@ mod contents;
 mod floods;
 #[path = "../tests/hostile/forge.rs"]
 mod forge;
+#[path = "../tests/hostile/impostor.rs"]
+#[expect(unused_imports, reason = "shared with the tests, which have a bystander")]
+mod impostor;
 #[path = "../tests/hostile/names.rs"]
 #[expect(unused_imports, reason = "shared with the tests, which have a bystander")]
 mod names;
@@ -68,6 +73,8 @@ enum Deeds {
     Tables(&'static [&'static [Misdeed]]),
     /// Packets at [`FLOOD_RATE`]: gets ready, and sends the n-th.
     Flood(fn(&mut HostileSender), fn(&mut HostileSender, u64)),
+    /// The same under the honest sender's own address: those of the table that it survives.
+    Impostures(&'static [Imposture]),
 }
 
 const CLASSES: &[(&str, Deeds)] = &[
@@ -81,7 +88,7 @@ const CLASSES: &[(&str, Deeds)] = &[
     ("what a receiver has to keep", Deeds::Tables(&[floods::HOARDS])),
     ("255 transfers at once, again and again", Deeds::Tables(&[floods::CROWD])),
     ("flood of HELLOs", Deeds::Flood(|_| {}, |peer, _| peer.send_datagram(&peer.hello()))),
-    ("flood of noise", Deeds::Flood(|_| {}, |peer, n| peer.send_datagram(&noise(n)))),
+    ("flood of noise", Deeds::Flood(|_| {}, |peer, n| peer.send_datagram(&noise(n as u32)))),
     ("flood of wishes for an ACK", Deeds::Flood(HostileSender::connect, |peer, _| peer.probe())),
     (
         "flood of body that nobody announced",
@@ -98,14 +105,9 @@ const CLASSES: &[(&str, Deeds)] = &[
             peer.number = number.max(1);
         }),
     ),
+    ("flood under its own address, of guesses", Deeds::Impostures(impostor::BLIND)),
+    ("flood under its own address, of one who has seen", Deeds::Impostures(impostor::KNOWING)),
 ];
-
-/// 1,472 bytes that are no packet.
-fn noise(number: u64) -> Vec<u8> {
-    let mut bytes = vec![0x5a; 1_472];
-    bytes[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    bytes
-}
 
 /// The rate of the honest transfer of `source` to a new receiver in Mbit/s, and how many misdeeds
 /// there were beside it.
@@ -114,12 +116,17 @@ fn measure(source: &Path, deeds: &Deeds) -> (f64, u64) {
     let dir = room.path().join("to");
     let mut receiver = Receiver::start(&dir, &["-v", "--timeout", "2s"]);
     let is_over = AtomicBool::new(false);
+    let mut impostor = matches!(deeds, Deeds::Impostures(_)).then(|| Impostor::new(receiver.port));
     std::thread::scope(|scope| {
         let started = Instant::now();
         let honest = Program::start(&mut receiver.sender(&[source], &["--rate", RATE]));
+        impostor.iter_mut().for_each(Impostor::overhear);
         // A crowd must not keep it out.
         receiver.program.stderr_line("begins to send");
-        let hostile = scope.spawn(|| misbehave(deeds, &mut receiver, &dir, &is_over));
+        let hostile = scope.spawn(|| match (deeds, &impostor) {
+            (Deeds::Impostures(table), Some(impostor)) => pretend(table, impostor, &is_over),
+            _ => misbehave(deeds, &mut receiver, &dir, &is_over),
+        });
         let ended = honest.wait();
         let took = started.elapsed();
         is_over.store(true, Ordering::Relaxed);
@@ -132,13 +139,12 @@ fn measure(source: &Path, deeds: &Deeds) -> (f64, u64) {
 
 /// Misbehaves until it is over; how often.
 fn misbehave(deeds: &Deeds, receiver: &mut Receiver, dir: &Path, is_over: &AtomicBool) -> u64 {
-    let is_over = || is_over.load(Ordering::Relaxed);
     let mut done = 0;
     match deeds {
-        Deeds::None => {}
+        Deeds::None | Deeds::Impostures(_) => {}
         Deeds::Tables(tables) => {
             let misdeeds = tables.iter().copied().flatten().filter(|it| it.name != UNBOUNDED);
-            for misdeed in misdeeds.cycle().take_while(|_| !is_over()) {
+            for misdeed in misdeeds.cycle().take_while(|_| !is_over.load(Ordering::Relaxed)) {
                 let mut peer = HostileSender::new(receiver.port, done as u8);
                 (misdeed.does)(&mut peer);
                 leave(&mut peer);
@@ -152,18 +158,34 @@ fn misbehave(deeds: &Deeds, receiver: &mut Receiver, dir: &Path, is_over: &Atomi
             let mut peer = HostileSender::new(receiver.port, 1);
             prepare(&mut peer);
             peer.socket.set_nonblocking(true).unwrap();
-            let started = Instant::now();
-            while !is_over() {
-                let due = started.elapsed().as_micros() as u64 * FLOOD_RATE / 1_000_000;
-                for number in done..due {
-                    send(&mut peer, number);
-                    // What comes back would fill its socket.
-                    _ = peer.socket.recv(&mut [0; 2_048]);
-                }
-                done = due;
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            done = flood(is_over, |number| {
+                send(&mut peer, number);
+                // What comes back would fill its socket.
+                _ = peer.socket.recv(&mut [0; 2_048]);
+            });
         }
+    }
+    done
+}
+
+/// Speaks as the honest sender until it is over; how often.
+fn pretend(table: &[Imposture], impostor: &Impostor, is_over: &AtomicBool) -> u64 {
+    let survived: Vec<&Imposture> =
+        table.iter().filter(|one| matches!(one.then, Victim::Delivers)).collect();
+    flood(is_over, |number| {
+        let imposture = survived[number as usize % survived.len()];
+        (imposture.says)(impostor, 1 + number as u32);
+    })
+}
+
+/// Sends at [`FLOOD_RATE`] until it is over; how many.
+fn flood(is_over: &AtomicBool, mut send: impl FnMut(u64)) -> u64 {
+    let (started, mut done) = (Instant::now(), 0);
+    while !is_over.load(Ordering::Relaxed) {
+        let due = started.elapsed().as_micros() as u64 * FLOOD_RATE / 1_000_000;
+        (done..due).for_each(&mut send);
+        done = due;
+        std::thread::sleep(Duration::from_millis(1));
     }
     done
 }
@@ -204,6 +226,9 @@ fn main() {
     println!("| nothing | 0 | {alone:.1} | 1 |");
     let mut least = (1.0, "nothing");
     for (name, deeds) in CLASSES {
+        if matches!(deeds, Deeds::Impostures(_)) && !is_root_with(&[]) {
+            continue;
+        }
         let results: Vec<(f64, u64)> = (0..runs).map(|_| measure(&source, deeds)).collect();
         let rate = median(results.iter().map(|result| result.0).collect());
         let misdeeds = results.iter().map(|result| result.1).sum::<u64>() / runs as u64;

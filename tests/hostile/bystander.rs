@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use ufx::wire::{CloseCode, Space};
 
 use crate::forge;
+use crate::impostor::{Impostor, Imposture, Victim};
 use crate::sender::HostileSender;
 use crate::support::content::{Random, names, room, same_bytes, write_random};
 use crate::support::process::{Program, peak_bytes};
@@ -22,6 +23,9 @@ const GROWTH_BYTES_MAX: u64 = 8 << 20;
 /// Bytes of the honest file beside each misdeed, and its rate: about 0.1 s.
 const HONEST_BYTES: u64 = 1_000_000;
 const HONEST_RATE: &str = "80M";
+
+/// What an impostor sends meanwhile, as fast as it can.
+const IMPOSTOR_PACKETS: u32 = 5_000;
 
 /// One way to break the rules.
 pub struct Misdeed {
@@ -49,6 +53,12 @@ pub enum Then {
     Lost,
     /// The misdeed itself has looked at what came of it.
     Told,
+}
+
+/// What was there before a misdeed.
+struct Before {
+    outside: Vec<(PathBuf, u64)>,
+    peak_bytes: u64,
 }
 
 /// What a file of that path holds if it is whole.
@@ -96,12 +106,25 @@ impl Bystander {
     /// Suffers every misdeed of a table, and ends well.
     #[track_caller]
     pub fn suffers_all(mut self, misdeeds: &[Misdeed]) {
-        let spec = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/proto.md"));
-        let spec = words(&spec.unwrap());
         for misdeed in misdeeds {
-            assert!(spec.contains(&words(misdeed.rule)), "{}: not in proto.md", misdeed.name);
+            assert_rule(misdeed.name, misdeed.rule);
             self.suffers(misdeed);
         }
+        self.ends_well();
+    }
+
+    /// The same of impostures.
+    #[track_caller]
+    pub fn suffers_impostors(mut self, impostures: &[Imposture]) {
+        for imposture in impostures {
+            assert_rule(imposture.name, imposture.rule);
+            self.suffers_impostor(imposture);
+        }
+        self.ends_well();
+    }
+
+    #[track_caller]
+    fn ends_well(self) {
         self.receiver.program.signal(Signal::TERM);
         let ended = self.receiver.program.wait().expect_code(0);
         let strange = |letter: char| letter.is_control() && letter != '\n';
@@ -111,15 +134,10 @@ impl Bystander {
     #[track_caller]
     fn suffers(&mut self, misdeed: &Misdeed) {
         let name = misdeed.name;
-        let outside = outside(self.room.path());
-        // The kernel's peak starts again from what is resident now (proc(5), clear_refs).
-        let process = self.receiver.program.id();
-        std::fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
-        let before = peak_bytes(process).unwrap().max(self.baseline_bytes);
+        let before = self.before();
         self.misdeeds += 1;
         let mut peer = HostileSender::new(self.receiver.port, self.misdeeds);
-        let honest = self.receiver.sender(&[&self.source], &["--rate", HONEST_RATE]);
-        let honest = Program::start(&mut { honest });
+        let honest = self.honest(&[]);
         self.receiver.program.stderr_line("begins to send");
 
         (misdeed.does)(&mut peer);
@@ -142,19 +160,64 @@ impl Bystander {
             peer.probe();
             assert_eq!(peer.receive(), None, "{name}: what is over was answered");
         }
+        let mut leaves = misdeed.leaves.to_vec();
+        leaves.extend(matches!(misdeed.then, Then::Ignored).then_some("honest too"));
+        self.check(name, &before, &leaves);
+    }
+
+    /// An impostor speaks while the honest sender does.
+    #[track_caller]
+    fn suffers_impostor(&mut self, imposture: &Imposture) {
+        let name = imposture.name;
+        let before = self.before();
+        let mut impostor = Impostor::new(self.receiver.port);
+        let honest = self.honest(&["--timeout", "2s"]);
+        impostor.overhear();
+        self.receiver.program.stderr_line("begins to send");
+        (1..=IMPOSTOR_PACKETS).for_each(|number| (imposture.says)(&impostor, number));
+        let sent = honest.wait();
+        if matches!(imposture.then, Victim::DeliversAgain) {
+            assert!(matches!(sent.code, Some(0 | 3)), "{name}: {sent:#?}");
+            let again = self.receiver.send(&[&self.source], &[]);
+            assert_eq!(again.code, Some(0), "{name}: again: {again:#?}");
+            self.receiver.next_report();
+        } else {
+            assert_eq!(sent.code, Some(0), "{name}: {sent:#?}");
+        }
+        self.receiver.next_report();
+        self.check(name, &before, &[]);
+    }
+
+    /// Starts the honest sender.
+    fn honest(&self, options: &[&str]) -> Program {
+        let options = [&["--rate", HONEST_RATE], options].concat();
+        Program::start(&mut self.receiver.sender(&[&self.source], &options))
+    }
+
+    fn before(&self) -> Before {
+        // The kernel's peak starts again from what is resident now (proc(5), clear_refs).
+        let process = self.receiver.program.id();
+        std::fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
+        let peak_bytes = peak_bytes(process).unwrap().max(self.baseline_bytes);
+        Before { outside: outside(self.room.path()), peak_bytes }
+    }
+
+    /// Looks at what a misdeed has left, when the honest transfer has ended well.
+    #[track_caller]
+    fn check(&self, name: &str, before: &Before, leaves: &[&str]) {
         assert!(same_bytes(&self.source, &self.dir.join("honest.bin")), "{name}");
-        assert_eq!(outside, self::outside(self.room.path()), "{name}: outside of --dir");
-        self.check_directory(misdeed);
-        let peak = peak_bytes(process);
+        assert_eq!(before.outside, outside(self.room.path()), "{name}: outside of --dir");
+        self.check_directory(name, leaves);
+        let peak = peak_bytes(self.receiver.program.id());
         let peak = peak.unwrap_or_else(|| panic!("{name}: the receiver is gone"));
-        let growth = peak.saturating_sub(before);
+        let growth = peak.saturating_sub(before.peak_bytes);
         println!("{name}: {} KiB", growth >> 10);
         assert!(growth <= GROWTH_BYTES_MAX, "{name}: memory grew by {growth} bytes");
     }
 
     /// Looks at everything that is in the directory now, and empties it.
     #[track_caller]
-    fn check_directory(&self, misdeed: &Misdeed) {
+    fn check_directory(&self, name: &str, leaves: &[&str]) {
         let mut found = BTreeSet::new();
         for path in below(&self.dir) {
             let shown = path.strip_prefix(&self.dir).unwrap().to_string_lossy().into_owned();
@@ -166,17 +229,13 @@ impl Bystander {
             let metadata = path.symlink_metadata().unwrap();
             if metadata.is_file() && metadata.len() > 0 {
                 let whole = content_of(shown.as_bytes());
-                assert!(std::fs::read(&path).unwrap() == whole, "{}: {shown}", misdeed.name);
+                assert!(std::fs::read(&path).unwrap() == whole, "{name}: {shown}");
             }
             assert_eq!(std::os::unix::fs::MetadataExt::mode(&metadata) & 0o6000, 0, "{shown}");
             found.insert(shown);
         }
-        let mut leaves: BTreeSet<String> =
-            misdeed.leaves.iter().map(|&leaf| leaf.to_owned()).collect();
-        if matches!(misdeed.then, Then::Ignored) {
-            leaves.insert("honest too".to_owned());
-        }
-        assert_eq!(found, leaves, "{}: below --dir", misdeed.name);
+        let leaves: BTreeSet<String> = leaves.iter().map(|&leaf| leaf.to_owned()).collect();
+        assert_eq!(found, leaves, "{name}: below --dir");
         for name in names(&self.dir) {
             let path = self.dir.join(name);
             match path.symlink_metadata().unwrap().is_dir() {
@@ -240,6 +299,13 @@ fn outside(room: &Path) -> Vec<(PathBuf, u64)> {
     paths.sort_unstable();
     let bytes = |path: &Path| path.symlink_metadata().map_or(0, |metadata| metadata.len());
     paths.into_iter().map(|path| (path.clone(), bytes(&path))).collect()
+}
+
+/// Asserts that proto.md holds the sentence.
+#[track_caller]
+fn assert_rule(name: &str, rule: &str) {
+    let spec = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/proto.md"));
+    assert!(words(&spec.unwrap()).contains(&words(rule)), "{name}: not in proto.md");
 }
 
 /// A text with one space between its words.

@@ -11,6 +11,8 @@
 mod sender;
 // Records and packets that the library would not make.
 mod forge;
+// Somebody who sends under the honest sender's address and port.
+mod impostor;
 // What must hold after every misdeed against `ufx recv`.
 mod bystander;
 // Misdeeds of senders: before and around START.

@@ -65,27 +65,33 @@ pub struct HostileSender {
     answers_read: usize,
 }
 
+/// What a good HELLO says; another one for each number.
+pub fn greeting(number: u32) -> Greeting {
+    let mut nonce = [0; 16];
+    nonce[..4].copy_from_slice(&number.to_be_bytes());
+    Greeting {
+        version_max: 1,
+        version_min: 1,
+        mode: Mode::Open,
+        digest: DigestAlgorithm::Xxh3,
+        dry_run: false,
+        discard: false,
+        connection: 0x0bad_0001,
+        seed: 0x5eed,
+        nonce,
+        key_share: [0; 32],
+    }
+}
+
 impl HostileSender {
     /// A stranger to whoever listens on `port`.
     pub fn new(port: u16, nonce: u8) -> HostileSender {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(("127.0.0.1", port)).unwrap();
         socket.set_read_timeout(Some(PAUSE)).unwrap();
-        let greeting = Greeting {
-            version_max: 1,
-            version_min: 1,
-            mode: Mode::Open,
-            digest: DigestAlgorithm::Xxh3,
-            dry_run: false,
-            discard: false,
-            connection: 0x0bad_0001,
-            seed: 0x5eed,
-            nonce: [nonce; 16],
-            key_share: [0; 32],
-        };
         HostileSender {
             socket,
-            greeting,
+            greeting: Greeting { nonce: [nonce; 16], ..greeting(0) },
             sealer: Sealer { connection: 0, seed: 0 },
             number: 0,
             opened: 0,

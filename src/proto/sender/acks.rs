@@ -48,6 +48,8 @@ impl Sender {
             self.stats.invalid += 1;
             return;
         }
+        // Who says nothing but what cannot be is silent: else nothing would end the transfer.
+        self.on_heard(now);
         self.stats.acks += 1;
         self.stats.written = self.stats.written.max(ack.written);
         self.flow.on_ack(ack);
@@ -257,8 +259,10 @@ struct RateSample {
 mod tests {
     use super::*;
     use crate::proto::config::SenderConfig;
+    use crate::proto::error::Error;
     use crate::proto::sender::congestion::Algorithm;
     use crate::proto::sender::in_flight::{Chunk, Departure, Mark};
+    use crate::proto::sender::{SenderEvent, State};
     use crate::wire::{Bitmap, Limit, PacketNumber, Welcome};
 
     fn at(milliseconds: u64) -> Time {
@@ -368,6 +372,25 @@ mod tests {
         assert_eq!(counts(&sender), (1, 1));
     }
 
+    //= proto.md#end
+    //= type=test
+    //# An ACK that is dropped breaks no silence.
+    #[test]
+    fn a_receiver_that_says_only_what_is_not_believed_is_silent() {
+        let mut sender = open();
+        send(&mut sender, 40, 3);
+        acknowledge(&mut sender, at(81), 0b1, 1, 1_000);
+        for second in 1..20 {
+            acknowledge(&mut sender, at(81 + 1_000 * second), 0b1000, 2, 2_000);
+            sender.handle_timeout(at(81 + 1_000 * second));
+            assert_eq!(sender.state, State::Open, "after {second} s");
+        }
+        sender.handle_timeout(at(81 + 20_000));
+        let silence = Duration::from_secs(20);
+        let ended = SenderEvent::Closed(Error::Silence { silence, refused: false });
+        assert_eq!(sender.events.pop_back(), Some(ended));
+    }
+
     /// Four packets are under way, so much body was never sent, and an ACK comes after 41 ms.
     fn acknowledged(unsent: u64, word: u64) -> Sender {
         let mut sender = open();
@@ -429,7 +452,7 @@ mod tests {
         sender.config.peer_first_count = u32::MAX - 2;
         send(&mut sender, 40, 7);
         let edge = 1 << 31;
-        // Counted so far, and which ACK was late: 3 drops lie before the counter's end.
+        // What ACKs tell, and what is counted then; that of 0 was overtaken.
         let told = [(u32::MAX - 2, 0), (u32::MAX, 2), (1, 4), (0, 4), (1, 4), (edge, edge + 3)];
         for (number, (drops, counted)) in (0..).zip(told) {
             let word = u64::to_le_bytes((2 << number) - 1);

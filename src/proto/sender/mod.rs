@@ -240,20 +240,27 @@ impl Sender {
             }
             (State::Open, frame @ (Frame::Ack(_) | Frame::Data(_))) => {
                 self.expected = self.expected.max(packet.number.next());
-                self.last_heard = now;
-                self.refused = false;
-                self.confirmed = true;
-                self.asked = None;
                 self.stats.packets_received += 1;
                 self.stats.datagram_bytes_received += datagram.len() as u64;
                 match frame {
                     Frame::Ack(ack) => self.on_ack(now, &ack),
-                    Frame::Data(data) => self.on_answers(&data),
+                    Frame::Data(data) => {
+                        self.on_heard(now);
+                        self.on_answers(&data);
+                    }
                     _ => {}
                 }
             }
             _ => {}
         }
+    }
+
+    /// The receiver has said something about this transfer.
+    fn on_heard(&mut self, now: Time) {
+        self.last_heard = now;
+        self.refused = false;
+        self.confirmed = true;
+        self.asked = None;
     }
 
     fn on_welcome(&mut self, now: Time, welcome: &Welcome) {
