@@ -206,7 +206,9 @@ fn layers_keep_away_from_what_is_not_theirs() {
 fn unsafe_code_stands_in_one_place() {
     let mut findings = Findings::default();
     for source in rust() {
-        if source.path.starts_with("src/io/sys") || source.path == "tests/tidy.rs" {
+        let is_there = source.path.starts_with("src/io/sys")
+            || ["tests/tidy.rs", "tests/memory/counting.rs"].contains(&source.path.as_str());
+        if is_there {
             continue;
         }
         for (number, line) in source.code() {

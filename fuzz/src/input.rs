@@ -1,5 +1,8 @@
 //! Bytes as a source of choices. Behind their end every choice is the first one.
 
+/// Steps that a target of a whole machine takes from one input at most.
+pub const STEPS_MAX: usize = 600;
+
 /// What is left of the bytes.
 #[derive(Debug)]
 pub struct Input<'a> {

@@ -13,7 +13,7 @@ use ufx::wire::{
 
 use crate::answers::Answers;
 use crate::forge;
-use crate::input::Input;
+use crate::input::{Input, STEPS_MAX};
 
 /// What the receiver may hold: both stream windows, the ranges of the body, 16,384 entries.
 const MEMORY_BYTES_MAX: usize = 64 << 20;
@@ -24,9 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Datagrams that one input of the machine may cause at most.
 const TRANSMITS_MAX: usize = 2_000;
 
-struct Hostile {
+/// A hostile peer, and the machine that it speaks to.
+pub struct Hostile {
     now: Time,
-    receiver: Receiver,
+    /// The machine.
+    pub receiver: Receiver,
     accepted: Accepted,
     next_number: u64,
     /// Numbers that were handed to the machine as packets.
@@ -55,20 +57,26 @@ struct Credit {
 
 /// Runs one input.
 pub fn run(bytes: &[u8]) -> u64 {
-    let mut input = Input::new(bytes);
-    let mut hostile = Hostile::new(&mut input);
-    for _ in 0..600 {
-        if input.is_empty() {
-            break;
-        }
-        hostile.step(&mut input);
-        hostile.observe();
-    }
+    let mut hostile = Hostile::after(bytes, STEPS_MAX);
     hostile.wait_for_the_end();
     hostile.features
 }
 
 impl Hostile {
+    /// After so many steps of an input.
+    pub fn after(bytes: &[u8], steps: usize) -> Hostile {
+        let mut input = Input::new(bytes);
+        let mut hostile = Hostile::new(&mut input);
+        for _ in 0..steps {
+            if input.is_empty() {
+                break;
+            }
+            hostile.step(&mut input);
+            hostile.observe();
+        }
+        hostile
+    }
+
     fn new(input: &mut Input<'_>) -> Hostile {
         let digest = input.one_of(&[
             DigestAlgorithm::None,
@@ -224,22 +232,16 @@ impl Hostile {
     }
 
     fn send_entry(&mut self, input: &mut Input<'_>) {
-        let kinds = [
-            EntryKind::File,
-            EntryKind::HardLink,
-            EntryKind::Directory,
-            EntryKind::Symlink,
-            EntryKind::File,
-        ];
-        let mut kind = input.one_of(&kinds);
+        use EntryKind::{Directory, File, HardLink, Pipe, Symlink};
+        let mut kind = input.one_of(&[File, HardLink, Directory, Symlink, File]);
         let mut size = match kind {
-            EntryKind::File | EntryKind::Pipe => input.odd_u64() % (1 << 48),
-            EntryKind::HardLink => 7,
-            EntryKind::Directory | EntryKind::Symlink => 0,
+            File | Pipe => input.odd_u64() % (1 << 48),
+            HardLink => 7,
+            Directory | Symlink => 0,
         };
-        self.has_pipe = kind == EntryKind::File && size % 16 == 1;
+        self.has_pipe = kind == File && size % 16 == 1;
         if self.has_pipe {
-            (kind, size) = (EntryKind::Pipe, limits::BLOCK_BYTES);
+            (kind, size) = (Pipe, limits::BLOCK_BYTES);
         }
         let path = format!("d/{}", input.below(64));
         let identity = Identity { device: 1, inode: 2, ctime_seconds: 3, ctime_nanos: 4 };
@@ -252,12 +254,12 @@ impl Hostile {
             identity,
             path: path.as_bytes(),
             target: match kind {
-                EntryKind::Symlink | EntryKind::HardLink => b"t",
-                EntryKind::File | EntryKind::Directory | EntryKind::Pipe => b"",
+                Symlink | HardLink => b"t",
+                File | Directory | Pipe => b"",
             },
         }));
         self.entries += 1;
-        let has_body = matches!(kind, EntryKind::File | EntryKind::Pipe);
+        let has_body = matches!(kind, File | Pipe);
         let body = if has_body { size } else { 0 };
         self.body_bytes = self.body_bytes.saturating_add(body);
     }
@@ -490,11 +492,7 @@ fn event_kind(event: &ReceiverEvent) -> u32 {
         ReceiverEvent::Abandon { .. } => 4,
         ReceiverEvent::Settled => 5,
         ReceiverEvent::Finished => 6,
-        ReceiverEvent::Closed(error) => 7 + error_kind(&error.to_string()),
+        // One of a few classes, so that each broken rule is a feature of its own.
+        ReceiverEvent::Closed(error) => 7 + crc32fast::hash(error.to_string().as_bytes()) % 12,
     }
-}
-
-/// One of a few classes, so that each broken rule is a feature of its own.
-fn error_kind(text: &str) -> u32 {
-    crc32fast::hash(text.as_bytes()) % 12
 }

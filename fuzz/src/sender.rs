@@ -12,7 +12,7 @@ use ufx::wire::{
 };
 
 use crate::forge;
-use crate::input::Input;
+use crate::input::{Input, STEPS_MAX};
 
 /// What the sender may hold: streams, packets in flight, lost ranges, 16,384 entries.
 const MEMORY_BYTES_MAX: usize = 64 << 20;
@@ -29,9 +29,11 @@ const SEALER: Sealer = Sealer { connection: 0x00ec, seed: 0x1234 };
 /// The feature of [`SenderEvent::Connected`].
 const CONNECTED: u64 = 2;
 
-struct Hostile {
+/// A hostile peer, and the machine that it speaks to.
+pub struct Hostile {
     now: Time,
-    sender: Sender,
+    /// The machine.
+    pub sender: Sender,
     /// The files still to be announced, by size.
     files: VecDeque<u64>,
     entries: u32,
@@ -56,21 +58,27 @@ struct Hostile {
 
 /// Runs one input.
 pub fn run(bytes: &[u8]) -> u64 {
-    let mut input = Input::new(bytes);
-    let mut hostile = Hostile::new(&mut input);
-    hostile.observe();
-    for _ in 0..600 {
-        if input.is_empty() {
-            break;
-        }
-        hostile.step(&mut input);
-        hostile.observe();
-    }
+    let mut hostile = Hostile::after(bytes, STEPS_MAX);
     hostile.wait_for_the_end();
     hostile.features
 }
 
 impl Hostile {
+    /// After so many steps of an input.
+    pub fn after(bytes: &[u8], steps: usize) -> Hostile {
+        let mut input = Input::new(bytes);
+        let mut hostile = Hostile::new(&mut input);
+        hostile.observe();
+        for _ in 0..steps {
+            if input.is_empty() {
+                break;
+            }
+            hostile.step(&mut input);
+            hostile.observe();
+        }
+        hostile
+    }
+
     fn new(input: &mut Input<'_>) -> Hostile {
         let digest = input.one_of(&[DigestAlgorithm::Xxh3, DigestAlgorithm::None]);
         let files = (0..input.below(40)).map(|_| input.odd_u64() % (1 << 38)).collect();

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use super::range_set::RangeSet;
+use super::range_set::{RangeSet, tree_bytes};
 use crate::wire::limits;
 
 /// The sending end: appended bytes, what of them is sent, lost and acknowledged.
@@ -221,7 +221,8 @@ impl ReceiveStream {
     /// Bytes of memory held.
     pub fn memory_bytes(&self) -> usize {
         self.ready.capacity()
-            + self.ahead.values().map(|chunk| chunk.capacity() + 32).sum::<usize>()
+            + tree_bytes(&self.ahead)
+            + self.ahead.values().map(Vec::capacity).sum::<usize>()
     }
 
     /// Number of bytes consumed.

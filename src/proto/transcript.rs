@@ -22,6 +22,14 @@ impl Hasher {
         }
     }
 
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Hasher::None => 0,
+            Hasher::Xxh3(hasher) => size_of_val(&**hasher),
+            Hasher::Blake3(hasher) => size_of_val(&**hasher),
+        }
+    }
+
     fn update(&mut self, bytes: &[u8]) {
         match self {
             Hasher::None => {}
@@ -49,6 +57,11 @@ impl Transcript {
     /// Nothing announced yet.
     pub fn new(algorithm: DigestAlgorithm) -> Transcript {
         Transcript { manifest: Hasher::new(algorithm), digests: Hasher::new(algorithm) }
+    }
+
+    /// Bytes of memory held, roughly.
+    pub fn memory_bytes(&self) -> usize {
+        self.manifest.memory_bytes() + self.digests.memory_bytes()
     }
 
     /// More bytes of the manifest, in order.

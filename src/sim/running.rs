@@ -21,7 +21,7 @@ use super::source::SimFile;
 use super::storage::Storage;
 use super::trace::{Happening, Trace};
 use super::watch::Watch;
-use crate::proto::{Time, Transmit};
+use crate::proto::{Receiver, Sender, Time, Transmit};
 
 /// So often may a process run without time passing before it counts as hung.
 const RUNS_AT_ONCE_MAX: u32 = 100_000;
@@ -424,6 +424,15 @@ impl Running {
     /// An address has to prove itself again to the next process.
     pub fn forget_strangers(&mut self) {
         self.strangers.clear();
+    }
+
+    /// The machines as they are: those that send, and those that receive.
+    pub fn into_machines(mut self) -> (Vec<Sender>, Vec<Receiver>) {
+        let flows = std::mem::take(&mut self.flows).into_iter();
+        let hosts = std::mem::take(&mut self.receivers).into_iter();
+        let connections = hosts.flat_map(|host| host.connections.into_values());
+        let senders = flows.filter_map(|flow| flow.sender).map(|host| host.machine);
+        (senders.collect(), connections.filter_map(|one| one.machine).collect())
     }
 
     /// What became of it all.

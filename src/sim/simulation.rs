@@ -12,7 +12,7 @@ use super::preset::Path;
 use super::running::Running;
 use super::source::{Decision, SimFile};
 use super::storage::Stored;
-use crate::proto::Time;
+use crate::proto::{Receiver, Sender, Time};
 
 /// Virtual time after which a run that does not end counts as hung.
 const DEADLINE: Duration = Duration::from_secs(3_600);
@@ -128,5 +128,15 @@ impl Simulation {
             running.step(at);
         }
         running.outcome()
+    }
+
+    /// Runs until then, and hands out the machines that there are: those that send, and those that
+    /// receive.
+    pub fn machines_at(self, end: Time) -> (Vec<Sender>, Vec<Receiver>) {
+        let mut running = Running::new(self);
+        while let Some(at) = running.next().filter(|at| *at <= end) {
+            running.step(at);
+        }
+        running.into_machines()
     }
 }

@@ -438,6 +438,7 @@ impl Receiver {
     /// Bytes of memory held, for the simulation's bound.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Receiver>()
+            + self.transcript.memory_bytes()
             + self.sack.memory_bytes()
             + self.manifest.memory_bytes()
             + self.digests.memory_bytes()

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::proto::entry_window::EntryWindow;
 use crate::proto::event::ReceiverEvent;
-use crate::proto::range_set::RangeSet;
+use crate::proto::range_set::{RangeSet, tree_bytes};
 use crate::wire::{Digest, limits};
 
 /// Where a part of a run's payload belongs.
@@ -114,11 +114,10 @@ impl Reassembly {
         let of_slot = |slot: &Slot| {
             let sets = [&slot.verified, &slot.comparing, &slot.holes, &slot.kept];
             let sets = sets.map(RangeSet::memory_bytes);
-            sets.iter().sum::<usize>() + slot.epochs.len() * 16
+            sets.iter().sum::<usize>() + tree_bytes(&slot.digests) + tree_bytes(&slot.epochs)
         };
         self.slots.memory_bytes()
             + self.slots.values().map(of_slot).sum::<usize>()
-            + self.waiting_digests * 64
             + self.stored.memory_bytes()
     }
 

@@ -438,6 +438,7 @@ fn memory_is_that_of_all_parts() {
     receiver.entry_refused(0, RefuseCode::Disk, "x");
     let events: usize = receiver.events.iter().map(ReceiverEvent::memory_bytes).sum();
     assert!(events >= 3);
+    assert_eq!(receiver.transcript.memory_bytes(), 0, "there are no digests");
     let parts = [
         size_of::<Receiver>(),
         receiver.sack.memory_bytes(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::proto::entry_window::EntryWindow;
-use crate::proto::range_set::RangeSet;
+use crate::proto::range_set::{RangeSet, tree_bytes};
 use crate::wire::{PacketNumber, limits};
 
 /// Separate ranges that are known to have arrived though a copy of them is under way. Beyond that
@@ -322,8 +322,8 @@ impl BodyQueue {
                 .map(RangeSet::memory_bytes)
                 .iter()
                 .sum::<usize>()
-            + self.epochs.len() * 24
-            + self.resent.len() * 48
+            + tree_bytes(&self.epochs)
+            + tree_bytes(&self.resent)
     }
 }
 

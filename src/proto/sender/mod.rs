@@ -391,6 +391,8 @@ impl Sender {
     /// Bytes of memory held, for the simulation's bound.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Sender>()
+            + size_of_val(&*self.controller)
+            + self.transcript.memory_bytes()
             + self.in_flight.memory_bytes()
             + self.body.memory_bytes()
             + self.manifest.memory_bytes()
