@@ -73,10 +73,6 @@ mod support;
 
 use std::process::{Command, Output, Stdio};
 
-/// One row of a table: what is typed, the exit code, and the whole of stderr without its
-/// line end.
-pub type Row<'a> = (&'a [&'a str], i32, &'a str);
-
 /// Runs `ufx` with `words` and nothing on standard input.
 pub fn ufx(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ufx"))
@@ -84,16 +80,6 @@ pub fn ufx(words: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .expect("the binary under test starts")
-}
-
-/// Runs every row and compares; stdout must stay empty, as it is for data only.
-pub fn check(table: &[Row<'_>]) {
-    for (words, exit, message) in table {
-        let output = ufx(words);
-        assert_eq!(text(&output.stderr), format!("{message}\n"), "stderr of ufx {words:?}");
-        assert_eq!(output.status.code(), Some(*exit), "exit code of ufx {words:?}");
-        assert_eq!(text(&output.stdout), "", "stdout of ufx {words:?}");
-    }
 }
 
 /// What a program printed; all of it must be UTF-8, whatever names it speaks of.

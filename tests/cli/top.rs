@@ -1,16 +1,6 @@
 //! Command lines that neither subcommand gets to see: none, unknown, help, version.
 
-use super::{check, text, ufx};
-
-#[test]
-fn a_command_line_without_a_command_is_refused() {
-    check(&[
-        (&[], 2, r#"ufx: nothing to do: say send, recv or bench (see "ufx --help")"#),
-        (&["help"], 2, r#"ufx: unrecognized subcommand 'help' (see "ufx --help")"#),
-        (&["get", "x"], 2, r#"ufx: unrecognized subcommand 'get' (see "ufx --help")"#),
-        (&["--json"], 2, r#"ufx: unexpected argument '--json' found (see "ufx --help")"#),
-    ]);
-}
+use super::{text, ufx};
 
 #[test]
 fn help_goes_to_stdout_and_names_what_there_is() {

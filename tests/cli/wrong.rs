@@ -27,6 +27,7 @@ const ARGUMENTS: &[Row] = &[
     (&["help"], 2, r#"ufx: unrecognized subcommand 'help' (see "ufx --help")"#),
     (&["get", "x"], 2, r#"ufx: unrecognized subcommand 'get' (see "ufx --help")"#),
     (&["-x"], 2, r#"ufx: unexpected argument '-x' found (see "ufx --help")"#),
+    (&["--json"], 2, r#"ufx: unexpected argument '--json' found (see "ufx --help")"#),
     (&["send"], 2, PATHS_NEEDED),
     (&["send", "nas"], 2, PATHS_NEEDED),
     (&["send", "-n", "nas"], 2, PATHS_NEEDED),
@@ -52,6 +53,16 @@ const ARGUMENTS: &[Row] = &[
         "ufx: --rate 0: a rate is from 100 kbit/s to 1 Tbit/s",
     ),
     (
+        &["send", "--rate", "5", "a.txt", "nas"],
+        2,
+        "ufx: --rate 5: a rate is from 100 kbit/s to 1 Tbit/s",
+    ),
+    (
+        &["send", "--mtu", "1279", "a.txt", "nas"],
+        2,
+        "ufx: --mtu 1279: must be a number from 1280 to 65536",
+    ),
+    (
         &["send", "--mtu", "70000", "a.txt", "nas"],
         2,
         "ufx: --mtu 70000: must be a number from 1280 to 65536",
@@ -60,6 +71,16 @@ const ARGUMENTS: &[Row] = &[
         &["send", "--timeout", "1s", "a.txt", "nas"],
         2,
         "ufx: --timeout 1s: a time here is from 2 s to 24 h 00 min",
+    ),
+    (
+        &["send", "--timeout", "10", "a.txt", "nas"],
+        2,
+        "ufx: --timeout 10: a time looks like 500ms, 10s or 2m",
+    ),
+    (
+        &["send", "--wait", "1ms", "a.txt", "nas"],
+        2,
+        "ufx: --wait 1ms: a time here is from 100 ms to 24 h 00 min",
     ),
     (
         &["send", "--wait", "soon", "a.txt", "nas"],
@@ -76,6 +97,17 @@ const ARGUMENTS: &[Row] = &[
         2,
         "ufx: invalid value 'md5' for '--digest <KIND>' [possible values: xxh3, blake3, none] \
       (see \"ufx send --help\")",
+    ),
+    (
+        &["send", "--offload", "\u{202e}gso", "a.txt", "nas"],
+        2,
+        "ufx: invalid value '\\u{202e}gso' for '--offload <KIND>' \
+         [possible values: gso, batch, single] (see \"ufx send --help\")",
+    ),
+    (
+        &["send", "--fsync", "a.txt", "nas"],
+        2,
+        r#"ufx: unexpected argument '--fsync' found (see "ufx send --help")"#,
     ),
     (
         &["send", "--existing", "skip", "a.txt", "nas"],
@@ -121,6 +153,13 @@ const ARGUMENTS: &[Row] = &[
          (see \"ufx recv --help\")",
     ),
     (&["recv", "--port", "x"], 2, "ufx: --port x: must be a number from 0 to 65535"),
+    (&["recv", "--port", "65536"], 2, "ufx: --port 65536: must be a number from 0 to 65535"),
+    (&["recv", "--timeout", "1s"], 2, "ufx: --timeout 1s: a time here is from 2 s to 24 h 00 min"),
+    (
+        &["recv", "--buffer", "64K"],
+        2,
+        "ufx: --buffer 64K: a size looks like 65536, 10MB (decimal) or 64KiB (binary)",
+    ),
     (
         &["recv", "--bind", "eth0"],
         2,
@@ -156,6 +195,12 @@ const DESTINATIONS: &[Row] = &[
         &["send", "a.txt", "me@nas:dir"],
         2,
         "ufx: me@nas:dir: copying through ssh (HOST:DIR) is not built yet \
+      (start \"ufx recv --dir DIR\" there and give the host alone)",
+    ),
+    (
+        &["send", "a.txt", "nas:dir"],
+        2,
+        "ufx: nas:dir: copying through ssh (HOST:DIR) is not built yet \
       (start \"ufx recv --dir DIR\" there and give the host alone)",
     ),
     (

@@ -260,6 +260,7 @@ mod tests {
     use super::*;
     use crate::proto::config::SenderConfig;
     use crate::proto::error::Error;
+    use crate::proto::sender::asking::welcome_to;
     use crate::proto::sender::congestion::Algorithm;
     use crate::proto::sender::in_flight::{Chunk, Departure, Mark};
     use crate::proto::sender::{SenderEvent, State};
@@ -274,19 +275,8 @@ mod tests {
         let config = SenderConfig { algorithm: Algorithm::Cubic, ..SenderConfig::default() };
         let mut sender = Sender::new(at(0), config, [7; 32]);
         sender.poll_transmit(at(0)).unwrap();
-        let welcome = Welcome {
-            version: 1,
-            mode: sender.greeting.mode,
-            digest: sender.greeting.digest,
-            nonce: sender.greeting.nonce,
-            connection: 1,
-            seed: 2,
-            socket_bytes: 1 << 20,
-            datagram_bytes_max: 1_472,
-            credit: 1_000,
-            key_share: [0; 32],
-            proof: [0; 16],
-        };
+        let least = welcome_to(&sender.greeting);
+        let welcome = Welcome { socket_bytes: 1 << 20, credit: 1_000, ..least };
         sender.on_welcome(at(40), &welcome);
         sender
     }

@@ -101,6 +101,24 @@ pub fn answers(welcome: &Welcome, greeting: &Greeting) -> bool {
         && welcome.digest == greeting.digest
 }
 
+/// A WELCOME that answers this HELLO, and grants the least.
+#[cfg(test)]
+pub fn welcome_to(greeting: &Greeting) -> Welcome {
+    Welcome {
+        version: 1,
+        mode: greeting.mode,
+        digest: greeting.digest,
+        nonce: greeting.nonce,
+        connection: 5,
+        seed: 6,
+        socket_bytes: 1,
+        datagram_bytes_max: 1_472,
+        credit: 2,
+        key_share: [0; 32],
+        proof: [0; 16],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,22 +154,6 @@ mod tests {
         sender.handle_datagram(sender.last_call, &datagram);
     }
 
-    fn welcome(greeting: &Greeting) -> Frame<'static> {
-        Frame::Welcome(Welcome {
-            version: 1,
-            mode: greeting.mode,
-            digest: greeting.digest,
-            nonce: greeting.nonce,
-            connection: 5,
-            seed: 6,
-            socket_bytes: 1,
-            datagram_bytes_max: 1_472,
-            credit: 2,
-            key_share: [0; 32],
-            proof: [0; 16],
-        })
-    }
-
     //= proto.md#handshake
     //= type=test
     //# A sender that has heard the transfer, and then nothing for 3 s, also sends HELLO once a
@@ -166,12 +168,12 @@ mod tests {
         assert_eq!(asked(&mut sender, 3_999), None);
         assert_eq!(asked(&mut sender, 4_000), Some(greeting), "the answer may come late");
 
-        answer(&mut sender, &first, &welcome(&first));
+        answer(&mut sender, &first, &Frame::Welcome(welcome_to(&first)));
         assert_eq!(sender.poll_event(), None, "a copy of the first WELCOME tells nothing");
         let busy = Frame::Close(Close { code: CloseCode::Busy, text: "" });
         answer(&mut sender, &greeting, &busy);
         assert_eq!(sender.poll_event(), None, "it may be busy with this transfer");
-        answer(&mut sender, &greeting, &welcome(&greeting));
+        answer(&mut sender, &greeting, &Frame::Welcome(welcome_to(&greeting)));
         assert_eq!(sender.poll_event(), Some(SenderEvent::Closed(Error::Forgotten)));
         assert!(sender.is_closed());
     }
@@ -189,7 +191,7 @@ mod tests {
     fn only_a_welcome_to_that_very_hello_is_an_answer() {
         let mut sender = unheard();
         let greeting = asked(&mut sender, 3_000).unwrap();
-        let Frame::Welcome(right) = welcome(&greeting) else { unreachable!() };
+        let right = welcome_to(&greeting);
         let mut nonce = right.nonce;
         nonce[15] ^= 1;
         let digest = DigestAlgorithm::Blake3;

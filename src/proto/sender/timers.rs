@@ -178,24 +178,15 @@ impl Sender {
 mod tests {
     use super::*;
     use crate::proto::config::SenderConfig;
+    use crate::proto::sender::asking::welcome_to;
     use crate::wire::Welcome;
 
     #[test]
     fn timeouts_while_there_is_nothing_to_send_make_no_black_hole() {
         let mut sender = Sender::new(Time::ZERO, SenderConfig::default(), [7; 32]);
-        let welcome = Welcome {
-            version: 1,
-            mode: sender.greeting.mode,
-            digest: sender.greeting.digest,
-            nonce: sender.greeting.nonce,
-            connection: 1,
-            seed: 2,
-            socket_bytes: 1 << 20,
-            datagram_bytes_max: 65_507,
-            credit: 1_000,
-            key_share: [0; 32],
-            proof: [0; 16],
-        };
+        let least = welcome_to(&sender.greeting);
+        let (socket_bytes, datagram_bytes_max, credit) = (1 << 20, 65_507, 1_000);
+        let welcome = Welcome { socket_bytes, datagram_bytes_max, credit, ..least };
         sender.on_welcome(Time::ZERO, &welcome);
         for second in 1..8 {
             let now = Time::ZERO + Duration::from_secs(second);
