@@ -1,13 +1,19 @@
-"""Writes the seeds of the fuzz targets from the golden packets: python3 fuzz/make_corpus.py
+"""Writes the seeds of the fuzz targets, most of them from the golden packets.
 
-Inputs begin with the bytes that the targets take their first choices from (see src/*.rs)."""
+    make_corpus.py            writes them all anew
+    make_corpus.py --check    only says whether the files are what this script would write
+
+Inputs begin with the bytes that the targets take their first choices from (see src/*.rs). What
+fuzzing has found lies beside them, as regression-WHAT."""
 
 import pathlib
 import random
+import sys
 
 TOP = pathlib.Path(__file__).resolve().parent
+CORPUS = TOP / "corpus"
 VECTORS = TOP.parent / "tests" / "vectors"
-
+files = {}
 
 COMMAND_LINES = [
     "send photos nas",
@@ -39,12 +45,11 @@ def read(path):
 
 
 def write(target, name, content):
-    folder = TOP / "corpus" / target
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(content)
+    assert (target, name) not in files and not name.startswith("regression-")
+    files[target, name] = content
 
 
-def main():
+def make():
     for path in sorted(VECTORS.glob("*.hex")):
         meta, content = read(path)
         if meta["frame"] == "invalid":
@@ -96,6 +101,21 @@ def main():
         for seed in range(8):
             walk = random.Random(f"{target} {seed}")
             write(target, str(seed), walk.randbytes(256))
+
+
+def main():
+    make()
+    paths = {CORPUS / target / name: content for (target, name), content in files.items()}
+    if "--check" in sys.argv:
+        there = {path for path in CORPUS.glob("*/*") if not path.name.startswith("regression-")}
+        wrong = {path for path in paths.keys() & there if path.read_bytes() != paths[path]}
+        wrong |= paths.keys() ^ there
+        for path in sorted(wrong):
+            print("not what make_corpus.py writes:", path.relative_to(TOP))
+        sys.exit(1 if wrong else 0)
+    for path, content in paths.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 main()
