@@ -103,11 +103,16 @@ impl TempFile {
 
     /// Gives back the blocks of a range that turned out to have no data. Where the file system
     /// cannot, the range keeps its blocks; it reads as zeros either way.
-    pub fn punch_hole(&self, offset: u64, bytes: u64) {
+    ///
+    /// # Errors
+    /// If the file cannot get its length.
+    pub fn punch_hole(&self, offset: u64, bytes: u64) -> Result<(), FileError> {
         // A nameless file has its length from its last byte, which may be in the hole.
-        let _ = rustix::fs::ftruncate(&self.file, self.size);
+        rustix::fs::ftruncate(&self.file, self.size)
+            .map_err(|errno| self.error("lengthen", errno))?;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let _ = rustix::fs::fallocate(&self.file, flags, offset, bytes);
+        Ok(())
     }
 
     /// Reads back what was written from byte `offset` on, filling `buffer`. Bytes that were
@@ -588,6 +593,21 @@ mod tests {
         let error = start(&root, b"f", 1 << 47).unwrap_err();
         assert!(matches!(error, FileError::NoSpace { .. }), "{error}");
         assert!(names(&directory).is_empty());
+    }
+
+    #[test]
+    fn a_file_that_does_not_get_its_length_for_a_hole_at_its_end_is_no_file() {
+        let (directory, root) = place();
+        let create = |name| TempFile::create(&root, &path(name), &subject(9), 0o600, false);
+        let mut file = create(b"f").unwrap();
+        write(&file, b"front", 0);
+        file.punch_hole(5, 4).unwrap();
+        file.commit(0o600, time(0, 0), false).unwrap();
+        assert_eq!(fs::read(directory.path().join("f")).unwrap(), b"front\0\0\0\0");
+        file = create(b"g").unwrap();
+        file.file = fs::File::open("/dev/null").unwrap().into();
+        let error = file.punch_hole(5, 4).unwrap_err();
+        assert!(error.to_string().starts_with("cannot lengthen"), "{error}");
     }
 
     #[test]

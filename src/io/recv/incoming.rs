@@ -128,7 +128,9 @@ impl Incoming {
         self.opened(options)?;
         if let Some(file) = self.file.as_ref().filter(|_| !bytes.is_empty()) {
             file.write_at(&mut [IoSlice::new(&bytes)], 0)?;
-            self.holes.iter().for_each(|&(offset, bytes)| file.punch_hole(offset, bytes));
+            for &(offset, bytes) in &self.holes {
+                file.punch_hole(offset, bytes)?;
+            }
         }
         Ok(())
     }

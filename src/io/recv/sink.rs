@@ -64,7 +64,7 @@ impl Sink {
         for action in &job.actions {
             match action {
                 Action::Entry(entry) => self.take_entry(entry, done),
-                Action::Hole { entry, offset, bytes } => self.hole(*entry, *offset, *bytes),
+                Action::Hole { entry, offset, bytes } => self.hole(*entry, *offset, *bytes, done),
                 Action::More { entry, bytes } => {
                     if let Some(incoming) = self.files.get_mut(entry) {
                         incoming.grow(*bytes);
@@ -329,13 +329,15 @@ impl Sink {
         }
     }
 
-    fn hole(&mut self, entry: u32, offset: u64, bytes: u64) {
+    fn hole(&mut self, entry: u32, offset: u64, bytes: u64, done: &mut Vec<Done>) {
         let Some(incoming) = self.files.get_mut(&entry) else { return };
-        if let Some(file) = &incoming.file {
-            // Body overtook the manifest, and the file was made without holes.
-            file.punch_hole(offset, bytes);
-        }
         incoming.holes.push((offset, bytes));
+        // Body overtook the manifest, and the file was made without holes.
+        if let Some(file) = &incoming.file
+            && let Err(error) = file.punch_hole(offset, bytes)
+        {
+            self.fail(entry, &error, done);
+        }
     }
 
     /// Gives a file up for the sender's reasons. One that cannot be read now may be read later.

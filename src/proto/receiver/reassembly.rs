@@ -272,11 +272,11 @@ impl Reassembly {
         let mut bytes = 0;
         for (_, body, slot) in self.slots.within(range).filter(|(_, _, slot)| !slot.closing) {
             let part = range.start.max(body.start)..range.end.min(body.end);
-            bytes += self.stored.covered_parts(&part).map(length).sum::<u64>();
+            let stored: u64 = self.stored.covered_parts(&part).map(length).sum();
             let in_file = part.start - body.start..part.end - body.start;
             let kept: u64 = slot.kept.covered_parts(&in_file).map(length).sum();
             // A block may have been asked for again before it turned out to be kept.
-            bytes = bytes.saturating_sub(kept);
+            bytes += stored.saturating_sub(kept);
         }
         bytes
     }
@@ -460,6 +460,19 @@ mod tests {
         assert_eq!(body.store(0..4 * BLOCK, &mut places, &mut events), BLOCK);
         body.close(0);
         assert_eq!(body.store(0..4 * BLOCK, &mut places, &mut events), 0, "none of it is wanted");
+    }
+
+    #[test]
+    fn what_is_kept_of_one_file_hides_nothing_that_came_before_of_another() {
+        let mut body = Reassembly::default();
+        let (mut places, mut events) = (Vec::new(), VecDeque::new());
+        assert!(body.push_entry(100) && body.push_entry(2 * BLOCK));
+        assert_eq!(body.store(0..100 + BLOCK, &mut places, &mut events), 0);
+        assert_eq!(body.push_digest(1, 0, 0, digest(), &mut events), Some(true));
+        // It turns out to be kept while it is compared, and is asked for again.
+        assert!(body.keep(1, 0..1, &mut events));
+        assert_eq!(body.on_differs(1, 0), Some(1));
+        assert_eq!(body.store(0..100 + BLOCK, &mut places, &mut events), 100);
     }
 
     #[test]
