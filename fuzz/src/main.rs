@@ -105,7 +105,7 @@ impl Random {
 
 /// Runs one target; false if an input failed.
 fn fuzz(target: &Target, options: &Options) -> bool {
-    // What fuzzing has found is run, but not mutated: some of it takes as long as a thousand others.
+    // What fuzzing has found is not mutated: some of it takes as long as a thousand others.
     let (found, mut pool) = corpus(target.name);
     let seeds = found.len() + pool.len();
     let mut seen = BTreeSet::new();
