@@ -161,6 +161,22 @@ mod tests {
         assert!(window.memory_bytes() < 16_384, "{}", window.memory_bytes());
     }
 
+    #[test]
+    fn removed_entries_are_swept_out_when_there_are_64_more_than_open_ones() {
+        let mut window = EntryWindow::default();
+        assert_eq!(window.memory_bytes(), 0);
+        (0..1_000_u64).for_each(|number| {
+            window.push(0, number);
+        });
+        assert!(window.memory_bytes() >= 1_000 * size_of::<Slot<u64>>());
+        (1..=532).for_each(|entry| {
+            window.remove(entry);
+        });
+        assert_eq!((window.open(), window.slots.len()), (468, 1_000));
+        window.remove(533);
+        assert_eq!((window.open(), window.slots.len()), (467, 467));
+    }
+
     proptest! {
         #[test]
         fn behaves_like_a_map_whatever_is_removed_when(

@@ -189,3 +189,38 @@ impl ReceiverEvent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_weighs_as_much_as_a_hole_and_its_bytes_as_much_as_they_take() {
+        let with = |values: &[usize]| Attributes {
+            owner: Some((1, 2)),
+            extended: values.iter().map(|&bytes| (b"user.name".to_vec(), vec![0; bytes])).collect(),
+        };
+        assert_eq!((with(&[]).bytes(), with(&[]).weight()), (0, 0));
+        assert_eq!((with(&[1]).bytes(), with(&[1]).weight()), (10, 2));
+        let bytes = limits::ATTRIBUTE_BYTES_A_HOLE - 18;
+        assert_eq!(with(&[0, bytes]).weight(), 3, "two attributes, one share of bytes");
+        assert_eq!(with(&[0, bytes + 1]).weight(), 4);
+    }
+
+    #[test]
+    fn an_entry_holds_its_names_and_attributes() {
+        let entry = ReceivedEntry {
+            entry: 0,
+            kind: EntryKind::File,
+            mode: 0o644,
+            mtime: (0, 0),
+            size: 0,
+            identity: Identity::default(),
+            path: vec![b'p'; 100],
+            target: vec![b't'; 20],
+            attributes: Attributes { owner: None, extended: vec![(vec![0; 3], vec![0; 4])] },
+        };
+        assert_eq!(ReceiverEvent::Entry(entry).memory_bytes(), 127);
+        assert_eq!(ReceiverEvent::Settled.memory_bytes(), 0);
+    }
+}

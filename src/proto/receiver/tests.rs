@@ -44,16 +44,19 @@ fn greeting() -> Greeting {
     }
 }
 
-fn receiver_with(config: ReceiverConfig) -> Receiver {
-    let accepted = Accepted {
+fn accepted() -> Accepted {
+    Accepted {
         greeting: greeting(),
         connection: 1,
         seed: 2,
         srtt_us: 100_000,
         number: PacketNumber(0),
         datagram_bytes: START_BYTES,
-    };
-    Receiver::new(at(0), config, &accepted)
+    }
+}
+
+fn receiver_with(config: ReceiverConfig) -> Receiver {
+    Receiver::new(at(0), config, &accepted())
 }
 
 fn receiver() -> Receiver {
@@ -202,6 +205,33 @@ fn body_is_held_as_far_as_it_is_known_and_counted_by_the_packet() {
     let wish = ReceivedRun { ack_now: true, ..body(11, 1, 0, 40) };
     receiver.handle_body(at(3), &wish, &mut places);
     ack(&mut receiver, at(3), |ack| assert_eq!(ack.largest, PacketNumber(11)));
+}
+
+#[test]
+fn what_could_not_be_placed_is_taken_when_it_comes_again() {
+    let mut receiver = receiver();
+    let mut places = Vec::new();
+    receiver.handle_body(at(0), &body(2, 2, 0, 80), &mut places);
+    assert!(places.is_empty(), "of no entry that is known");
+    let far = Data { space: Space::Manifest, offset: receiver.manifest.limit(), payload: b"x" };
+    handle(&mut receiver, at(0), 4, Frame::Data(far));
+    assert_eq!(receiver.stats().unplaced, 2 + 1);
+    manifest(&mut receiver, 5, &[ManifestRecord::Entry(FILE)]);
+    handle(&mut receiver, at(0), 4, Frame::Data(far));
+    assert!(receiver.sack.is_held(PacketNumber(4)), "the window is open as far by now");
+    receiver.handle_body(at(0), &body(2, 2, 0, 80), &mut places);
+    assert_eq!(places.len(), 1);
+    receiver.handle_body(at(0), &body(2, 2, 0, 80), &mut places);
+    let stats = receiver.stats();
+    assert_eq!((stats.unplaced, stats.duplicates, stats.body_bytes_again), (3, 5, 0));
+}
+
+#[test]
+fn credit_is_stated_for_the_largest_datagram_that_came() {
+    let mut receiver = receiver();
+    let run = ReceivedRun { payload_bytes: 4_000, bytes: 10_000, ..body(2, 3, 0, 0) };
+    receiver.handle_body(at(0), &run, &mut Vec::new());
+    assert_eq!(receiver.datagram_bytes(), 4_000 + limits::DATA_HEADER_BYTES);
 }
 
 #[test]
@@ -402,6 +432,16 @@ fn what_is_handed_on_in_order_opens_the_window_and_is_told_by_the_block() {
     ack(&mut elsewhere, at(0), |ack| assert_eq!(ack.max_body, limits::OFFSET_MAX));
     elsewhere.set_handed_on(block);
     assert_eq!(elsewhere.poll_transmit(at(0)), None);
+}
+
+#[test]
+fn a_dry_run_is_known_as_such() {
+    for dry_run in [false, true] {
+        let greeting = Greeting { dry_run, ..greeting() };
+        let accepted = Accepted { greeting, ..accepted() };
+        let receiver = Receiver::new(at(0), ReceiverConfig::default(), &accepted);
+        assert_eq!(receiver.is_dry_run(), dry_run);
+    }
 }
 
 #[test]
