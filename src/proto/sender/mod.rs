@@ -403,36 +403,4 @@ impl Sender {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_transfer_that_is_over_is_not_cancelled() {
-        for code in [CloseCode::Done, CloseCode::Protocol] {
-            let mut sender = Sender::new(Time::ZERO, SenderConfig::default(), [7; 32]);
-            sender.sealer.connection = 1;
-            sender.state = State::Closing { left: 1, code };
-            sender.cancel(CloseCode::Cancelled);
-            assert!(matches!(sender.state, State::Closing { left: 1, code: told } if told == code));
-            assert_eq!(sender.poll_event(), None);
-        }
-    }
-
-    #[test]
-    fn a_transfer_that_nobody_has_answered_is_cancelled_without_a_word() {
-        let mut sender = Sender::new(Time::ZERO, SenderConfig::default(), [7; 32]);
-        sender.cancel(CloseCode::Cancelled);
-        assert!(sender.is_closed() && sender.poll_transmit(Time::ZERO).is_none());
-    }
-
-    #[test]
-    fn a_transfer_that_runs_is_cancelled_once() {
-        let mut sender = Sender::new(Time::ZERO, SenderConfig::default(), [7; 32]);
-        sender.sealer.connection = 1;
-        sender.cancel(CloseCode::Cancelled);
-        sender.cancel(CloseCode::Internal);
-        let error = Error::Cancelled { code: CloseCode::Cancelled };
-        assert_eq!(sender.poll_event(), Some(SenderEvent::Closed(error)));
-        assert_eq!(sender.poll_event(), None);
-    }
-}
+mod tests;
