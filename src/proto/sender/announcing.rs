@@ -133,3 +133,87 @@ impl Sender {
         (self.body.entries(), self.body.end())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{SenderConfig, Time};
+    use crate::wire::CloseCode;
+
+    fn sender() -> Sender {
+        Sender::new(Time::ZERO, SenderConfig::default(), [7; 32])
+    }
+
+    /// Whether entries are wanted one step before a bound, and at it.
+    fn around(one_before: impl Fn(&mut Sender), step: impl Fn(&mut Sender)) -> [bool; 2] {
+        let mut sender = sender();
+        one_before(&mut sender);
+        let before = sender.wants_entries();
+        step(&mut sender);
+        [before, sender.wants_entries()]
+    }
+
+    #[test]
+    fn entries_are_wanted_until_one_of_the_bounds_is_met() {
+        let held = vec![0; STREAM_HELD_BYTES as usize - 1];
+        let manifest = around(|it| it.manifest.push(&held), |it| it.manifest.push(b"x"));
+        assert_eq!(manifest, [true, false]);
+        let digests = around(|it| it.digests.push(&held), |it| it.digests.push(b"x"));
+        assert_eq!(digests, [true, false]);
+        let push = |it: &mut Sender| {
+            it.body.push_entry(0, true);
+        };
+        let entries = around(|it| (1..UNSETTLED_MAX).for_each(|_| push(it)), push);
+        assert_eq!(entries, [true, false]);
+        let weigh = |it: &mut Sender, weight| {
+            push(it);
+            it.body.weigh_last(weight);
+        };
+        let holes = around(|it| weigh(it, UNSETTLED_HOLES_MAX - 1), |it| weigh(it, 1));
+        assert_eq!(holes, [true, false]);
+        let name = |it: &mut Sender, bytes| {
+            push(it);
+            it.body.count_name(bytes);
+        };
+        let names = around(|it| name(it, UNSETTLED_NAME_BYTES_MAX - 1), |it| name(it, 1));
+        assert_eq!(names, [true, false]);
+    }
+
+    #[test]
+    fn no_entry_is_wanted_after_the_end_of_the_manifest_or_of_the_transfer() {
+        assert_eq!(around(|_| {}, Sender::finish_manifest), [true, false]);
+        assert_eq!(around(|_| {}, |it| it.cancel(CloseCode::Cancelled)), [true, false]);
+    }
+
+    #[test]
+    fn an_entry_counts_with_its_names_attributes_and_body() {
+        let mut sender = sender();
+        let attributes =
+            Attributes { owner: Some((1, 2)), extended: vec![(b"user.a".to_vec(), vec![0; 300])] };
+        let entry = Entry {
+            kind: crate::wire::EntryKind::File,
+            mode: 0o644,
+            mtime_seconds: 0,
+            mtime_nanos: 0,
+            size: 1_000,
+            identity: crate::wire::Identity::default(),
+            path: b"four",
+            target: b"",
+        };
+        assert_eq!(sender.push_entry_with(&attributes, &entry), 0);
+        assert_eq!(sender.push_entry(&entry), 1);
+        assert_eq!(sender.announced(), (2, 2_000));
+        assert_eq!(sender.unsent_body_bytes(), 2_000);
+        assert_eq!(sender.body_range(1), Some(1_000..2_000));
+        assert_eq!(sender.body.unsettled_name_bytes(), 8);
+        assert_eq!(sender.body.unsettled_holes(), attributes.weight());
+        assert_eq!(sender.delivered(), 0);
+        sender.push_void(0, VoidReason::Changed);
+        assert_eq!(sender.delivered(), 1_000, "nothing of the first is wanted");
+        let before = sender.manifest.end();
+        sender.finish_manifest();
+        let after = sender.manifest.end();
+        sender.finish_manifest();
+        assert!(after > before && sender.manifest.end() == after, "it ends once");
+    }
+}

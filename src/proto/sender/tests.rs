@@ -1,5 +1,7 @@
 //! A whole sender, by hand: what it says when, what it takes in, and how it ends.
 
+mod timing;
+
 use super::asking::welcome_to;
 use super::*;
 use crate::proto::Algorithm;
