@@ -210,9 +210,7 @@ impl Reassembly {
         // The rest of a block that the hole covers in part may have arrived before.
         let (head, tail) = (offset / limits::BLOCK_BYTES, (end - 1) / limits::BLOCK_BYTES);
         self.check_block(entry, head as u32, events);
-        if tail > head {
-            self.check_block(entry, tail as u32, events);
-        }
+        self.check_block(entry, tail as u32, events);
         self.check_complete(entry, events);
         true
     }
@@ -723,5 +721,94 @@ mod tests {
         assert_eq!(body.waiting_digests(), 3);
         assert!(body.settle(0) && body.settle(1));
         assert_eq!(body.waiting_digests(), 0);
+    }
+
+    #[test]
+    fn what_holds_of_a_file_holds_wherever_its_bytes_lie() {
+        for lead in [0, 3 * BLOCK + 7] {
+            let mut body = Reassembly::default();
+            let mut events = VecDeque::new();
+            assert!(body.push_entry(lead) && body.push_entry(5 * BLOCK + 10));
+            assert!(body.push_hole(3 * BLOCK + 5, 2 * BLOCK + 5, &mut events), "to its end");
+            assert!(body.keep(1, 0..1, &mut events));
+            assert_eq!(body.kept_bytes(), BLOCK);
+            let (places, _) = store(&mut body, lead..lead + 4 * BLOCK);
+            let wanted = [(BLOCK, 2 * BLOCK + 5)];
+            let placed = places.iter().map(|place| (place.file_offset, place.bytes));
+            assert_eq!(placed.collect::<Vec<_>>(), wanted, "not what is kept, nor the hole");
+            let (mut places, mut events) = (Vec::new(), VecDeque::new());
+            let again = body.store(lead..lead + 2 * BLOCK, &mut places, &mut events);
+            assert_eq!((again, places.len()), (BLOCK, 0), "one of them was kept");
+            for block in 1..4 {
+                assert_eq!(body.push_digest(1, block, 0, digest(), &mut events), Some(true));
+            }
+            assert_eq!(events.len(), 3, "they are complete");
+            assert_eq!(body.on_differs(1, 3), Some(1));
+            let (places, _) = store(&mut body, lead + 3 * BLOCK..lead + 4 * BLOCK);
+            let place = Place { entry: 1, file_offset: 3 * BLOCK, run_offset: 0, bytes: 5 };
+            assert_eq!(places, [place], "its hole is not wanted again");
+            events.clear();
+            body.push_digest(1, 3, 1, digest(), &mut events);
+            (1..4).for_each(|block| body.on_verified(1, block, &mut events));
+            assert_eq!(events.back(), Some(&ReceiverEvent::Commit { entry: 1 }));
+        }
+    }
+
+    #[test]
+    fn a_body_is_as_long_as_it_may_be_and_no_longer() {
+        let mut body = Reassembly::default();
+        assert!(body.push_entry(limits::BODY_BYTES_MAX - 10));
+        assert!(!body.push_entry(11));
+        assert!(body.push_entry(1));
+        body.open_pipe();
+        assert!(!body.extend_pipe(10));
+        assert!(body.extend_pipe(9));
+        assert_eq!((body.entries(), body.body_end()), (2, limits::BODY_BYTES_MAX));
+    }
+
+    #[test]
+    fn what_a_pipe_goes_on_with_is_wanted_until_it_is_given_up() {
+        let mut body = Reassembly::default();
+        body.push_entry(10);
+        body.open_pipe();
+        assert!(body.extend_pipe(10));
+        assert_eq!(store(&mut body, 10..20).0.len(), 1);
+        assert!(body.close(0));
+        assert!(!body.close(0), "once");
+        assert!(body.extend_pipe(10));
+        assert_eq!(body.stored.covered(), 30, "what nobody wants counts as stored");
+    }
+
+    #[test]
+    fn what_waits_for_an_entry_is_forgotten_with_it() {
+        let mut body = Reassembly::default();
+        let mut events = VecDeque::new();
+        body.push_entry(3 * BLOCK);
+        body.weigh_last(7);
+        body.count_name(5);
+        (0..3).for_each(|block| _ = body.push_digest(0, block, 0, digest(), &mut events));
+        assert!(!body.push_hole(0, 0, &mut events), "a hole has bytes");
+        assert!(body.push_hole(0, 3 * BLOCK, &mut events));
+        assert_eq!(events.back(), Some(&ReceiverEvent::Commit { entry: 0 }));
+        assert_eq!((body.unsettled_holes(), body.unsettled_name_bytes()), (8, 5));
+        assert_eq!(body.waiting_digests(), 1, "of the block that lies within the hole");
+        assert!(body.settle(0));
+        let left = (body.unsettled_holes(), body.unsettled_name_bytes(), body.waiting_digests());
+        assert_eq!(left, (0, 0, 0));
+    }
+
+    #[test]
+    fn with_too_many_ranges_only_what_joins_one_of_them_is_taken() {
+        let mut body = Reassembly::default();
+        let ranges = limits::STORED_RANGES_MAX as u64;
+        body.push_entry(2 * ranges + 10);
+        for index in 0..ranges {
+            let range = 2 * index..2 * index + 1;
+            assert!(body.accepts(&range), "range {index}");
+            store(&mut body, range);
+        }
+        let behind = 2 * ranges + 1..2 * ranges + 2;
+        assert!(!body.accepts(&behind));
+        assert!(body.accepts(&(2 * ranges - 1..2 * ranges)), "it joins the last");
     }
 }
