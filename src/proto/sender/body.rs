@@ -362,6 +362,72 @@ mod tests {
     }
 
     #[test]
+    fn what_belongs_to_entries_counts_until_they_are_settled() {
+        let mut queue = queue(&[100, 100]);
+        let counts = |queue: &BodyQueue| (queue.unsettled_holes(), queue.unsettled_name_bytes());
+        queue.push_hole(10, 20);
+        queue.push_hole(40, 20);
+        queue.weigh_last(5);
+        queue.count_name(3);
+        assert!(queue.settle(0));
+        assert_eq!(counts(&queue), (7, 3), "of the last entry");
+        queue.push_entry(100, true);
+        queue.push_hole(10, 20);
+        queue.count_name(4);
+        assert_eq!(counts(&queue), (8, 7));
+        assert!(queue.settle(1));
+        assert_eq!(counts(&queue), (1, 4));
+        assert!(queue.settle(2));
+        assert_eq!((counts(&queue), queue.unsettled()), ((0, 0), 0));
+    }
+
+    #[test]
+    fn a_pipe_goes_on_with_what_is_to_be_sent_until_nobody_wants_it() {
+        let mut queue = queue(&[10, 20]);
+        queue.push_more(5);
+        assert_eq!((queue.range(1), queue.end()), (Some(10..35), 35));
+        queue.close(1);
+        queue.push_more(5);
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), Some((0..10, true)));
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), None);
+    }
+
+    #[test]
+    fn the_receiver_has_no_more_blocks_than_there_are_wherever_the_file_lies() {
+        let mut queue = queue(&[2 * BLOCK, BLOCK + 1]);
+        assert!(!queue.have(1, 0, 3) && !queue.have(1, 2, 1));
+        assert!(queue.have(1, 1, 1));
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 0), Some((0..3 * BLOCK, true)));
+    }
+
+    #[test]
+    fn only_what_was_sent_twice_is_waited_for_as_such() {
+        let mut queue = queue(&[1_000]);
+        queue.next_chunk(u64::MAX, u64::MAX, 1_000);
+        assert!(!queue.has_repeated());
+        queue.on_lost(0..100);
+        queue.next_chunk(u64::MAX, u64::MAX, 99);
+        assert!(!queue.has_repeated(), "too much was lost");
+        queue.on_lost(0..100);
+        queue.next_chunk(u64::MAX, u64::MAX, 100);
+        assert!(queue.has_repeated());
+        assert_eq!(queue.next_chunk(u64::MAX, u64::MAX, 100), Some((0..100, false)), "twice");
+    }
+
+    #[test]
+    fn what_arrived_while_a_copy_is_under_way_is_kept_in_mind_within_a_bound() {
+        let mut queue = queue(&[1_000_000]);
+        queue.next_chunk(u64::MAX, u64::MAX, 0);
+        queue.on_lost(0..1_000);
+        queue.on_spurious(PacketNumber(0), &(0..1_000));
+        assert!(queue.arrived.is_empty() && !queue.has_lost(), "no copy of it is under way");
+        for start in (0..20_000).step_by(2) {
+            queue.on_spurious(PacketNumber(0), &(start..start + 1));
+        }
+        assert_eq!(queue.arrived.range_count(), ARRIVED_RANGES_MAX);
+    }
+
+    #[test]
     fn what_arrived_late_while_a_copy_was_under_way_is_not_lost_with_the_copy() {
         let mut queue = queue(&[1_000]);
         queue.next_chunk(u64::MAX, u64::MAX, 0);

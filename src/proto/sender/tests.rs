@@ -7,8 +7,8 @@ use super::*;
 use crate::proto::Algorithm;
 use crate::proto::event::Outcome;
 use crate::wire::{
-    AnswerRecord, Close, Data, Entry, EntryKind, Flags, Frame, Hello, Identity, ManifestRecord,
-    RefuseCode, Space,
+    Ack, AnswerRecord, Bitmap, Close, Data, Entry, EntryKind, Flags, Frame, Hello, Identity, Limit,
+    ManifestRecord, RefuseCode, Space,
 };
 
 const FILE: Entry<'static> = Entry {
@@ -85,6 +85,31 @@ fn failure(sender: &mut Sender) -> Option<Error> {
     })
 }
 
+/// An ACK of the first so many numbers, all of them received, and of so many bytes written.
+fn acknowledge(sender: &mut Sender, milliseconds: u64, count: u64, written: u64) {
+    let bits = ((1_u64 << count) - 1).to_le_bytes();
+    let ack = Ack {
+        largest: PacketNumber(count - 1),
+        arrival_us: 0,
+        delay_us: 0,
+        received_packets: count,
+        received_bytes: 1_472 * count,
+        duplicates: 0,
+        drops: 0,
+        ecn_ce: 0,
+        max_number: PacketNumber(1_000),
+        max_manifest: 1 << 20,
+        max_digests: 1 << 20,
+        max_body: 1 << 20,
+        written,
+        datagram_bytes: 1_472,
+        limit: Limit::Disk,
+        base: PacketNumber(0),
+        bitmap: Bitmap::from_bytes(&bits).unwrap(),
+    };
+    tell(sender, milliseconds, milliseconds, &Frame::Ack(ack));
+}
+
 #[test]
 fn hello_is_said_at_the_times_of_the_table_and_then_every_300_to_350_ms() {
     let mut sender = sender_with(SenderConfig::default());
@@ -150,6 +175,46 @@ fn what_comes_of_the_receiver_is_counted_by_packets_and_bytes() {
     tell(&mut sender, 50, 4, &Frame::Data(elsewhere));
     tell(&mut sender, 50, 5, &Frame::Data(elsewhere));
     assert_eq!(sender.stats().invalid, 2, "a receiver has nothing to announce");
+}
+
+#[test]
+fn what_an_ack_tells_is_shown() {
+    let mut sender = open();
+    sender.push_entry(&FILE);
+    while sender.poll_transmit(at(40)).is_some() {}
+    let numbers = sender.in_flight.next_number().0;
+    assert!(sender.in_flight_bytes() > 0);
+    acknowledge(&mut sender, 70, numbers, 1_234);
+    assert_eq!((sender.written(), sender.in_flight_bytes()), (1_234, 0));
+    let stats = sender.stats();
+    assert_eq!((stats.acks, stats.limit), (1, Some(Limit::Disk)));
+    assert_eq!(stats.min_rtt, Duration::from_millis(30));
+    assert_eq!(stats.datagram_bytes, 1_472);
+}
+
+//= proto.md#invariants
+//= type=test
+//# An end that hears nothing sends two packets per probe timeout, and what its window allows,
+//# halved each time
+#[test]
+fn the_window_is_halved_at_each_timeout_after_the_first_but_leaves_two_datagrams() {
+    let mut sender = sender_with(SenderConfig::default());
+    let window = sender.window_bytes();
+    assert!(window > 8 * 1_472, "{window}");
+    let mut seen = Vec::new();
+    for backoff in 0..6 {
+        sender.pto_backoff = backoff;
+        seen.push(sender.window_bytes());
+    }
+    assert_eq!(seen, [window, window, window / 2, window / 4, 2 * 1_472, 2 * 1_472]);
+}
+
+#[test]
+fn a_datagram_that_the_socket_refuses_as_too_large_is_not_tried_again() {
+    let mut sender = open();
+    assert_eq!(sender.stats().datagram_bytes, 1_472);
+    sender.handle_too_big(at(41), 1_472);
+    assert!(sender.stats().datagram_bytes < 1_472);
 }
 
 #[test]
