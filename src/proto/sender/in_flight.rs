@@ -431,11 +431,19 @@ mod tests {
     use super::*;
     use crate::wire::{Bitmap, Limit};
 
-    /// An ACK of `base` and the 64 numbers behind it, as far as `word` says.
-    fn on_ack(in_flight: &mut InFlight, base: u64, word: u64) -> Acked {
-        let bytes = word.to_le_bytes();
-        let ack = Ack {
-            largest: PacketNumber(in_flight.next.0 - 1),
+    /// An ACK of numbers from `base` on, as the words say, with `largest` as its largest.
+    fn on_words(in_flight: &mut InFlight, base: u64, words: &[u64], largest: u64) -> Acked {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let bitmap = Bitmap::from_bytes(&bytes).unwrap();
+        let (largest, base) = (PacketNumber(largest), PacketNumber(base));
+        let ack = Ack { largest, base, bitmap, ..none() };
+        in_flight.on_ack(&ack, true)
+    }
+
+    /// An ACK that reports nothing.
+    fn none() -> Ack<'static> {
+        Ack {
+            largest: PacketNumber(0),
             arrival_us: 0,
             delay_us: 0,
             received_packets: 0,
@@ -450,10 +458,123 @@ mod tests {
             written: 0,
             datagram_bytes: 1_200,
             limit: Limit::Nothing,
-            base: PacketNumber(base),
-            bitmap: Bitmap::from_bytes(&bytes).unwrap(),
+            base: PacketNumber(0),
+            bitmap: Bitmap::from_bytes(&[]).unwrap(),
+        }
+    }
+
+    /// An ACK of `base` and the 64 numbers behind it, as far as `word` says.
+    fn on_ack(in_flight: &mut InFlight, base: u64, word: u64) -> Acked {
+        let largest = in_flight.next.0 - 1;
+        on_words(in_flight, base, &[word], largest)
+    }
+
+    /// Packets of 1,000 bytes of a space leave, each number at 1,000 times its own offset.
+    fn leave(in_flight: &mut InFlight, milliseconds: u64, packets: u64, space: Space) {
+        let start = 1_000 * in_flight.next.0;
+        let chunk = Chunk { space, range: start..start + 1_000 * packets };
+        let now = at(milliseconds);
+        in_flight.on_sent(now, packets, Some(chunk), 1_000, 1_032, Mark::default());
+    }
+
+    fn at(milliseconds: u64) -> Time {
+        Time::ZERO + std::time::Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn an_ack_of_many_words_reports_many_runs() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        for (turn, packets) in [64, 10, 64, 54].into_iter().enumerate() {
+            leave(&mut in_flight, turn as u64, packets, Space::Body);
+        }
+        let acked = on_words(&mut in_flight, 0, &[u64::MAX; 3], 191);
+        assert_eq!((acked.packets, acked.bytes, acked.datagram_bytes), (192, 192 * 1_032, 1_032));
+        assert_eq!(acked.newest_sent_at, Some(at(3)));
+        assert_eq!(acked.largest.unwrap().at, at(3));
+        assert_eq!((in_flight.open_packets(), in_flight.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn the_bits_of_an_ack_belong_to_its_base_wherever_runs_begin() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        leave(&mut in_flight, 0, 64, Space::Body);
+        leave(&mut in_flight, 0, 64, Space::Body);
+        let ranges = |acked: &Acked| -> Vec<_> {
+            acked.chunks.iter().map(|(_, chunk)| chunk.range.clone()).collect()
         };
-        in_flight.on_ack(&ack, false)
+        let acked = on_ack(&mut in_flight, 10, 0b101);
+        assert_eq!(ranges(&acked), [10_000..11_000, 12_000..13_000]);
+        let acked = on_ack(&mut in_flight, 60, 0b11_0000);
+        assert_eq!(ranges(&acked), [64_000..66_000]);
+        assert_eq!(on_ack(&mut in_flight, 60, 0b11_0000).packets, 0, "they are known");
+    }
+
+    #[test]
+    fn the_largest_tells_when_it_left_only_when_it_is_new() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        leave(&mut in_flight, 1, 2, Space::Body);
+        leave(&mut in_flight, 2, 2, Space::Body);
+        let mut largest = |word: u64, largest| {
+            on_words(&mut in_flight, 0, &[word], largest).largest.map(|departure| departure.at)
+        };
+        assert_eq!(largest(0b0001, 0), Some(at(1)));
+        assert_eq!(largest(0b1001, 3), Some(at(2)));
+        assert_eq!(largest(0b1101, 3), None, "another is new");
+        assert_eq!(largest(0b1111, 3), None);
+    }
+
+    #[test]
+    fn only_records_are_told_where_nobody_asks_for_body() {
+        for with_body in [false, true] {
+            let mut in_flight = InFlight::new(PacketNumber(0));
+            leave(&mut in_flight, 0, 1, Space::Manifest);
+            leave(&mut in_flight, 0, 1, Space::Body);
+            let bytes = 0b11_u64.to_le_bytes();
+            let bitmap = Bitmap::from_bytes(&bytes).unwrap();
+            let ack = Ack { bitmap, ..none() };
+            let told: Vec<Space> =
+                in_flight.on_ack(&ack, with_body).chunks.iter().map(|it| it.1.space).collect();
+            let all = [Space::Manifest, Space::Body];
+            assert_eq!(told, if with_body { &all[..] } else { &all[..1] });
+        }
+    }
+
+    #[test]
+    fn losses_are_counted_and_large_ones_of_content_apart() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        let mut lost = Lost::default();
+        leave(&mut in_flight, 1, 3, Space::Body);
+        in_flight.on_sent(at(2), 1, None, 0, 1_400, Mark::default());
+        let small = Chunk { space: Space::Body, range: 9_000..9_100 };
+        let least = limits::DATAGRAM_BYTES_MIN as u64;
+        in_flight.on_sent(at(3), 1, Some(small), 100, least, Mark::default());
+        let large = Chunk { space: Space::Body, range: 9_100..9_300 };
+        in_flight.on_sent(at(4), 2, Some(large), 100, least + 1, Mark::default());
+        in_flight.take_oldest(2, &mut lost);
+        assert_eq!((lost.packets, lost.large_packets, lost.bytes), (2, 0, 2_064));
+        assert_eq!(lost.chunks.len(), 1, "neighbours are one");
+        in_flight.take_older(at(4), std::time::Duration::ZERO, &mut lost);
+        assert_eq!((lost.packets, lost.large_packets), (7, 2));
+        assert_eq!(lost.newest.unwrap().at, at(4));
+        assert_eq!(lost.probes, [PacketNumber(3)]);
+        assert_eq!(in_flight.open_packets(), 0);
+        in_flight.take_oldest(2, &mut lost);
+        assert_eq!(lost.packets, 7, "nothing is lost twice");
+    }
+
+    #[test]
+    fn content_under_way_is_told_from_other_packets() {
+        let mut in_flight = InFlight::new(PacketNumber(0));
+        let open = |it: &InFlight| (it.has_open(), it.has_open_content());
+        assert_eq!(open(&in_flight), (false, false));
+        in_flight.on_sent(at(0), 1, None, 0, 1_200, Mark::default());
+        assert_eq!(open(&in_flight), (true, false));
+        leave(&mut in_flight, 0, 1, Space::Digests);
+        assert_eq!(open(&in_flight), (true, true));
+        on_ack(&mut in_flight, 0, 0b10);
+        assert_eq!(open(&in_flight), (true, false));
+        on_ack(&mut in_flight, 0, 0b11);
+        assert_eq!(open(&in_flight), (false, false));
     }
 
     fn send_and_lose(in_flight: &mut InFlight, runs: u64) {
