@@ -277,6 +277,18 @@ mod tests {
         assert!(stream.is_acknowledged());
     }
 
+    #[test]
+    fn what_was_consumed_is_dropped_once_it_is_more_than_half() {
+        let mut stream = ReceiveStream::new(10_000);
+        assert!(stream.insert(0, &[7; 1_000]));
+        stream.consume(500);
+        assert_eq!((stream.ready().len(), stream.ready.len()), (500, 1_000));
+        stream.consume(1);
+        assert_eq!((stream.ready().len(), stream.ready.len()), (499, 499));
+        stream.consume(9_999);
+        assert_eq!((stream.consumed(), stream.frontier()), (1_000, 1_000));
+    }
+
     proptest! {
         #[test]
         fn chunks_in_any_order_and_overlap_give_the_bytes_in_order(

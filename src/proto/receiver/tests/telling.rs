@@ -83,3 +83,70 @@ fn what_could_not_be_placed_is_taken_when_it_comes_again() {
     let stats = receiver.stats();
     assert_eq!((stats.unplaced, stats.duplicates, stats.body_bytes_again), (3, 5, 0));
 }
+
+#[test]
+fn records_that_break_a_rule_end_the_transfer() {
+    let file = ManifestRecord::Entry(FILE);
+    let end = |entries, body_bytes| ManifestRecord::End {
+        entries,
+        body_bytes,
+        digests_bytes: 0,
+        digest: Digest::NONE,
+    };
+    let owner = ManifestRecord::Owner { user: 1, group: 2 };
+    let attribute = ManifestRecord::Attribute { name: b"user.a", value: b"x" };
+    let void = ManifestRecord::Void { entry: 1, reason: VoidReason::Changed };
+    let cases: [(&[ManifestRecord<'_>], &str); 8] = [
+        (&[file, end(2, 100)], "the manifest's end does not agree with it"),
+        (&[file, end(1, 101)], "the manifest's end does not agree with it"),
+        (&[file, end(1, 100), end(1, 100)], "the manifest's end does not agree with it"),
+        (&[owner, owner, file], "an owner comes twice or too late"),
+        (&[file, end(1, 100), owner], "an owner comes twice or too late"),
+        (&[file, end(1, 100), attribute], "attributes come too late or are too long"),
+        (&[file, void], "an unknown entry was declared void"),
+        (&[file, ManifestRecord::More { bytes: 1 }], "a further block follows no pipe"),
+    ];
+    for (records, rule) in cases {
+        let mut receiver = receiver();
+        manifest(&mut receiver, 1, records);
+        let told = std::iter::from_fn(|| receiver.poll_event()).last();
+        assert_eq!(told, Some(ReceiverEvent::Closed(Error::Protocol { rule })), "{records:?}");
+    }
+}
+
+#[test]
+fn a_digest_waits_for_its_entry_until_the_manifest_has_ended() {
+    let mut receiver = receiver();
+    let mut payload = Vec::new();
+    DigestRecord { entry: 1, block: 0, epoch: 0, digest: Digest::NONE }.encode(&mut payload);
+    let data = Data { space: Space::Digests, offset: 0, payload: &payload };
+    manifest(&mut receiver, 1, &[ManifestRecord::Entry(FILE)]);
+    handle(&mut receiver, at(0), 2, Frame::Data(data));
+    assert!(matches!(receiver.poll_event(), Some(ReceiverEvent::Entry(_))));
+    assert_eq!(receiver.poll_event(), None, "another may come");
+    let digests_bytes = payload.len() as u64;
+    let (entries, body_bytes, digest) = (1, 100, Digest::NONE);
+    let end = ManifestRecord::End { entries, body_bytes, digests_bytes, digest };
+    manifest(&mut receiver, 3, &[end]);
+    let rule = "a digest of an unknown block";
+    let error = ReceiverEvent::Closed(Error::Protocol { rule });
+    assert_eq!(receiver.poll_event(), Some(error));
+}
+
+#[test]
+fn an_entry_weighs_with_its_path_and_its_target() {
+    let mut receiver = receiver();
+    let link = Entry { kind: EntryKind::Symlink, size: 0, path: b"ab", target: b"xyz", ..FILE };
+    manifest(&mut receiver, 1, &[ManifestRecord::Entry(link)]);
+    assert_eq!(receiver.body.unsettled_name_bytes(), 5);
+}
+
+#[test]
+fn a_port_is_reported_closed_until_something_is_heard() {
+    let mut receiver = receiver();
+    assert!(!receiver.is_refused());
+    receiver.handle_refused(at(1));
+    assert!(receiver.is_refused());
+    handle(&mut receiver, at(2), 1, Frame::Probe(PROBE));
+    assert!(!receiver.is_refused());
+}
