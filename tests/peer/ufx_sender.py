@@ -308,6 +308,8 @@ class Sender:
         except wire.Invalid:
             return
         self.expected = max(self.expected, packet.number + 1)
+        if packet.name == "ack" and packet.fields["largest"] >= self.number:
+            return  # of what was never sent: dropped, and breaks no silence
         self.heard, self.heard_transfer = now(), True
         if packet.name == "close":
             raise Failure("CLOSE %d %r" % (packet.fields["code"], packet.fields["text"]))
@@ -320,8 +322,6 @@ class Sender:
 
     def take_ack(self, ack):
         bits = int.from_bytes(ack["bitmap"], "little")
-        if ack["largest"] >= self.number:
-            return
         self.max_number = max(self.max_number, ack["max_number"])
         for space in self.max_offset:
             self.max_offset[space] = max(self.max_offset[space], ack["max_" + space])
