@@ -62,6 +62,7 @@ impl Counters {
             HostileKind::ForeignBody => "hostile: other bytes with a right check",
             HostileKind::Stranger => "hostile: HELLO or START from elsewhere",
             HostileKind::FalseRefusal => "hostile: a false closed port",
+            HostileKind::UnsentProbe => "hostile: a PROBE of what was not sent",
         };
         self.add(name, u64::from(applied));
     }

@@ -8,7 +8,8 @@ use super::sending_host::{SendingHost, SimPacket};
 use super::watch::Watch;
 use crate::proto::{Sender, Time};
 use crate::wire::{
-    Ack, Bitmap, Close, CloseCode, Flags, Frame, FrameType, Limit, PacketNumber, Sealer, peek,
+    Ack, Bitmap, Close, CloseCode, Flags, Frame, FrameType, Limit, PacketNumber, Probe, Sealer,
+    peek,
 };
 
 /// How often it acts, and in which ways.
@@ -39,11 +40,14 @@ pub enum HostileKind {
     Stranger,
     /// A message that the port is closed.
     FalseRefusal,
+    /// A PROBE, in all else correct, of a number that was not sent: from then on every ACK is of
+    /// that number.
+    UnsentProbe,
 }
 
 impl HostileKind {
     /// Every kind.
-    pub const ALL: [HostileKind; 7] = [
+    pub const ALL: [HostileKind; 8] = [
         HostileKind::Noise,
         HostileKind::Reflection,
         HostileKind::UnsentAck,
@@ -51,6 +55,7 @@ impl HostileKind {
         HostileKind::ForeignBody,
         HostileKind::Stranger,
         HostileKind::FalseRefusal,
+        HostileKind::UnsentProbe,
     ];
 }
 
@@ -195,6 +200,10 @@ pub fn addition(
             _ => None,
         },
         HostileKind::FalseRefusal => Some(Addition::Refusal(direction)),
+        HostileKind::UnsentProbe => {
+            let packet = SimPacket::Datagram(unsent_probe(draw, sender, watch)?);
+            Some(Addition::Packet(Direction::Forward, packet))
+        }
     }
 }
 
@@ -228,6 +237,19 @@ fn unsent_ack(draw: u64, watch: &Watch) -> Option<Vec<u8>> {
     let sealer = Sealer { connection: greeting.connection, seed: greeting.seed };
     let mut datagram = Vec::new();
     sealer.seal(number, Flags::default(), &Frame::Ack(ack), &mut datagram);
+    Some(datagram)
+}
+
+fn unsent_probe(draw: u64, sender: &Sender, watch: &Watch) -> Option<Vec<u8>> {
+    let sealer = sender.sealer();
+    if sealer.connection == 0 {
+        return None;
+    }
+    let [unsent, _] = watch.next_numbers();
+    let number = PacketNumber(unsent.0.saturating_add(UNSENT + below(draw, 100)));
+    let probe = Probe { srtt_us: 0, window_packets: 0, answers: 0, datagram_bytes: 0 };
+    let mut datagram = Vec::new();
+    sealer.seal(number, Flags { ack_now: true }, &Frame::Probe(probe), &mut datagram);
     Some(datagram)
 }
 

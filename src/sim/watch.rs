@@ -75,6 +75,8 @@ pub struct Watch {
     told_max: u64,
     /// Distinct numbers of these.
     handed_packets: u64,
+    /// One more than the largest of these: somebody on the path may have sent it.
+    handed_end: u64,
     /// All packets that were handed to it, with those that came twice.
     handings: u64,
     /// What the receiver's 32-bit counters began with.
@@ -237,7 +239,8 @@ impl Watch {
     }
 
     fn on_receiver_ack(&mut self, ack: &Ack<'_>) {
-        assert!(ack.largest.0 < self.next_number, "an ACK of what was not sent");
+        let end = self.next_number.max(self.handed_end);
+        assert!(ack.largest.0 < end, "an ACK of what was not sent");
         assert!(ack.max_number.0 >= self.told_max, "credit retreats");
         self.told_max = ack.max_number.0;
         let told = [ack.max_manifest, ack.max_digests, ack.max_body];
@@ -276,6 +279,7 @@ impl Watch {
     pub fn on_handed(&mut self, now: Time, first: u64, packets: u64) {
         self.unheard[1].on_heard(now);
         self.handings += packets;
+        self.handed_end = self.handed_end.max(first + packets);
         for number in first..first + packets {
             let word = number as usize / 64 - self.first_word;
             if self.handed.len() <= word {

@@ -98,7 +98,7 @@ fn receiver_error(error: &Error) -> &'static str {
 }
 
 /// Faults that a slice must have met.
-pub const FAULTS: [&str; 55] = [
+pub const FAULTS: [&str; 56] = [
     "loss",
     "loss in bursts",
     "black-out to the receiver",
@@ -154,6 +154,7 @@ pub const FAULTS: [&str; 55] = [
     "hostile: other bytes with a right check",
     "hostile: HELLO or START from elsewhere",
     "hostile: a false closed port",
+    "hostile: a PROBE of what was not sent",
 ];
 
 /// Transitions that a slice must have met.

@@ -243,8 +243,8 @@ fn faults(random: &mut StdRng, rates: &Rates, packets: u64) -> Vec<Fault> {
     if random.random_bool(0.1) {
         // Other bytes with a right check are for digests to find.
         let kinds: &[usize] = match rates.is_digested {
-            true => &[0, 1, 2, 3, 4, 5, 6],
-            false => &[0, 1, 2, 3, 5, 6],
+            true => &[0, 1, 2, 3, 4, 5, 6, 7],
+            false => &[0, 1, 2, 3, 5, 6, 7],
         };
         let kind = kinds[random.random_range(0..kinds.len())];
         faults.push(Fault::Hostile(share(random, 0.2), kind));

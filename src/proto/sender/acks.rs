@@ -48,7 +48,8 @@ impl Sender {
             self.stats.invalid += 1;
             return;
         }
-        // Who says nothing but what cannot be is silent: else nothing would end the transfer.
+        // Who says nothing but what cannot be is silent: else nothing would end a transfer of which
+        // somebody on the path has told the receiver a number that was never sent.
         self.on_heard(now);
         self.stats.acks += 1;
         self.stats.written = self.stats.written.max(ack.written);
@@ -264,7 +265,7 @@ mod tests {
     use crate::proto::sender::congestion::Algorithm;
     use crate::proto::sender::in_flight::{Chunk, Departure, Mark};
     use crate::proto::sender::{SenderEvent, State};
-    use crate::wire::{Bitmap, Limit, PacketNumber, Welcome};
+    use crate::wire::{Bitmap, Data, Limit, PacketNumber, Welcome};
 
     fn at(milliseconds: u64) -> Time {
         Time::ZERO + Duration::from_millis(milliseconds)
@@ -364,15 +365,19 @@ mod tests {
 
     //= proto.md#end
     //= type=test
-    //# An ACK that is dropped breaks no silence.
+    //# An ACK that is dropped breaks no silence, nor do answers that
+    //# came before.
     #[test]
-    fn a_receiver_that_says_only_what_is_not_believed_is_silent() {
+    fn a_receiver_that_says_only_what_is_not_believed_or_not_new_is_silent() {
         let mut sender = open();
         send(&mut sender, 40, 3);
-        acknowledge(&mut sender, at(81), 0b1, 1, 1_000);
-        for second in 1..20 {
-            acknowledge(&mut sender, at(81 + 1_000 * second), 0b1000, 2, 2_000);
-            sender.handle_timeout(at(81 + 1_000 * second));
+        acknowledge(&mut sender, at(60), 0b1, 1, 1_000);
+        let answers = Data { space: Space::Answers, offset: 0, payload: &[1] };
+        for second in 0..20 {
+            let now = at(81 + 1_000 * second);
+            acknowledge(&mut sender, now, 0b1000, 2, 2_000);
+            sender.on_answers(now, &answers);
+            sender.handle_timeout(now);
             assert_eq!(sender.state, State::Open, "after {second} s");
         }
         sender.handle_timeout(at(81 + 20_000));

@@ -3,17 +3,22 @@
 use super::{Sender, State};
 use crate::proto::event::{Outcome, SenderEvent};
 use crate::proto::sabotage::Bug;
+use crate::proto::time::Time;
 use crate::wire::{AnswerRecord, CloseCode, Data, Space};
 
 impl Sender {
-    pub(super) fn on_answers(&mut self, data: &Data<'_>) {
+    pub(super) fn on_answers(&mut self, now: Time, data: &Data<'_>) {
         if data.space != Space::Answers {
             self.stats.invalid += 1;
             return;
         }
         // Told again even if nothing is new: the last acknowledgement may have been lost.
         self.answers_ack_due = true;
+        let known = self.answers.frontier();
         self.answers.insert(data.offset, data.payload);
+        if self.answers.frontier() > known {
+            self.on_heard(now);
+        }
         // Taken out, so that what the records say can change everything else meanwhile.
         let mut answers = std::mem::take(&mut self.answers);
         let mut used_total = 0;

@@ -244,10 +244,7 @@ impl Sender {
                 self.stats.datagram_bytes_received += datagram.len() as u64;
                 match frame {
                     Frame::Ack(ack) => self.on_ack(now, &ack),
-                    Frame::Data(data) => {
-                        self.on_heard(now);
-                        self.on_answers(&data);
-                    }
+                    Frame::Data(data) => self.on_answers(now, &data),
                     _ => {}
                 }
             }
@@ -255,7 +252,7 @@ impl Sender {
         }
     }
 
-    /// The receiver has said something about this transfer.
+    /// The receiver has said something about this transfer that can be, and that may be new.
     fn on_heard(&mut self, now: Time) {
         self.last_heard = now;
         self.refused = false;
