@@ -185,11 +185,12 @@ impl Bbr {
         self.quantized(bw * self.min_rtt.as_secs_f64() * gain)
     }
 
-    /// `BBRQuantizationBudget`: room for what is sent and acknowledged by the batch.
+    /// `BBRQuantizationBudget`: room for what is sent and acknowledged by the batch, which is more
+    /// than the least window.
     fn quantized(&self, inflight: f64) -> f64 {
         let budget = 3.0 * (self.pacing_rate / 1_000.0).clamp(2.0 * self.packet, 65_536.0);
         let probing = if self.state == State::Up { 2.0 * self.packet } else { 0.0 };
-        inflight.max(budget).max(MIN_PIPE_PACKETS * self.packet) + probing
+        inflight.max(budget) + probing
     }
 
     fn inflight_with_headroom(&self) -> f64 {
@@ -632,5 +633,116 @@ mod tests {
         bbr.cwnd = bbr.inflight_hi;
         bbr.update_cycle(&it, false, true);
         assert_eq!((bbr.probe_up_rounds, bbr.probe_up_bytes), (2, 201_000.0 / 2.0));
+    }
+
+    #[test]
+    fn the_rate_is_the_highest_seen_and_a_limited_one_counts_only_above_it() {
+        let mut bbr = settled();
+        let mut it = sample(Time::ZERO, Duration::from_millis(100));
+        it.delivered_bytes = 5_000;
+        bbr.max_bw = [0.0, 1_000.0];
+        bbr.update_rate(&it, 999.0, true);
+        assert_eq!((bbr.max_bw[1], bbr.bw_latest, bbr.inflight_latest), (1_000.0, 999.0, 5_000.0));
+        bbr.max_bw = [1_000.0, 500.0];
+        bbr.update_rate(&it, 700.0, true);
+        assert_eq!(bbr.max_bw[1], 500.0, "a limited one below tells nothing");
+        bbr.update_rate(&it, 700.0, false);
+        assert_eq!(bbr.max_bw[1], 700.0);
+        bbr.update_rate(&it, 1_000.0, true);
+        assert_eq!(bbr.max_bw[1], 1_000.0);
+        assert!(!bbr.loss_in_round);
+        (it.loss.packets, it.loss.bytes) = (2, 3_000);
+        (0..2).for_each(|_| bbr.update_rate(&it, 0.0, false));
+        assert_eq!((bbr.loss_in_round, bbr.round_losses), (true, 4));
+        assert_eq!(bbr.round_lost_bytes, 6_000.0);
+        bbr.end_loss_round(&it, 300.0);
+        bbr.loss_in_round = true;
+        bbr.end_loss_round(&it, 300.0);
+        assert_eq!((bbr.loss_rounds, bbr.loss_in_round, bbr.round_losses), (2, false, 0));
+        assert_eq!((bbr.bw_latest, bbr.inflight_latest), (300.0, 5_000.0));
+        bbr.end_loss_round(&it, 300.0);
+        assert_eq!(bbr.loss_rounds, 0);
+    }
+
+    #[test]
+    fn what_is_acknowledged_beyond_the_rate_makes_room_for_ten_rounds() {
+        let mut bbr = settled();
+        let ack = |bbr: &mut Bbr, milliseconds, acked, round_start| {
+            let now = Time::ZERO + Duration::from_millis(milliseconds);
+            let mut it = sample(now, Duration::from_millis(100));
+            it.acked_bytes = acked;
+            bbr.update_aggregation(&it, round_start);
+            bbr.extra_acked
+        };
+        assert_eq!(ack(&mut bbr, 0, 5_000, false), [0.0, 5_000.0]);
+        // 3 ms at 1 MB/s are 3,000 bytes: 8,000 have come.
+        assert_eq!(ack(&mut bbr, 3, 3_000, false), [0.0, 5_000.0]);
+        assert_eq!(ack(&mut bbr, 4, 3_000, false), [0.0, 7_000.0]);
+        // At the rate the count starts anew.
+        assert_eq!(ack(&mut bbr, 11, 1_000, false), [0.0, 7_000.0]);
+        assert_eq!((bbr.extra_acked_bytes, bbr.extra_acked_rounds), (1_000.0, 0));
+        (0..9).for_each(|_| _ = ack(&mut bbr, 11, 0, true));
+        assert_eq!(bbr.extra_acked, [0.0, 7_000.0]);
+        assert_eq!(ack(&mut bbr, 11, 0, true), [7_000.0, 0.0], "the tenth round");
+        bbr.full_bw_reached = false;
+        assert_eq!(ack(&mut bbr, 11, 0, true), [1_000.0, 0.0], "each one in start-up");
+    }
+
+    #[test]
+    fn packets_are_paced_one_percent_below_the_rate_and_never_slower_in_start_up() {
+        let mut bbr = settled();
+        bbr.set_pacing_rate();
+        assert_eq!(bbr.pacing_rate(), 990_000);
+        bbr.full_bw_reached = false;
+        bbr.state = State::Drain;
+        bbr.set_pacing_rate();
+        assert_eq!(bbr.pacing_rate(), 990_000, "it would be slower");
+        bbr.state = State::Startup;
+        bbr.set_pacing_rate();
+        assert_eq!(bbr.pacing_rate(), 2_742_300);
+        bbr.full_bw_reached = true;
+        bbr.max_bw = [0.0; 2];
+        bbr.set_pacing_rate();
+        assert_eq!(bbr.pacing_rate(), 2_742_300, "nothing is known");
+    }
+
+    #[test]
+    fn the_window_is_twice_the_product_and_what_came_beyond_it() {
+        let mut bbr = settled();
+        let mut it = sample(Time::ZERO, Duration::from_millis(100));
+        it.acked_bytes = 1_000;
+        let window = |bbr: &mut Bbr, cwnd: f64| {
+            bbr.cwnd = cwnd;
+            bbr.set_cwnd(&it);
+            bbr.window_bytes()
+        };
+        assert_eq!(window(&mut bbr, 150_000.0), 151_000, "by what was acknowledged");
+        assert_eq!(window(&mut bbr, 250_000.0), 200_000);
+        bbr.extra_acked = [7_000.0, 0.0];
+        assert_eq!(window(&mut bbr, 250_000.0), 207_000);
+        bbr.state = State::Up;
+        assert_eq!(window(&mut bbr, 250_000.0), 225_000 + 7_000 + 2_000);
+        bbr.state = State::ProbeRtt;
+        assert_eq!(window(&mut bbr, 250_000.0), 50_000);
+        bbr.state = State::Cruise;
+        bbr.inflight_lo = 1_000.0;
+        assert_eq!(window(&mut bbr, 250_000.0), 4_000, "never less than four packets");
+        bbr.inflight_lo = f64::INFINITY;
+        bbr.full_bw_reached = false;
+        assert_eq!(window(&mut bbr, 206_000.0), 207_000);
+        assert_eq!(window(&mut bbr, 207_000.0), 207_000, "it is as large as it need be");
+        bbr.max_bw = [0.0; 2];
+        assert_eq!(window(&mut bbr, 19_999.0), 20_999, "twice the first window is always taken");
+        assert_eq!(window(&mut bbr, 20_000.0), 20_000);
+    }
+
+    #[test]
+    fn the_window_before_probing_the_rtt_is_remembered() {
+        let mut bbr = settled();
+        bbr.enter(Time::ZERO, State::ProbeRtt);
+        assert_eq!(bbr.prior_cwnd, 200_000.0);
+        bbr.cwnd = 50_000.0;
+        bbr.enter(Time::ZERO, State::ProbeRtt);
+        assert_eq!(bbr.prior_cwnd, 200_000.0, "the larger of both");
     }
 }
