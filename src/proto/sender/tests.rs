@@ -420,3 +420,79 @@ fn a_transfer_that_runs_is_cancelled_once() {
     assert_eq!(sender.poll_event(), Some(SenderEvent::Closed(error)));
     assert_eq!(sender.poll_event(), None);
 }
+
+/// What leaves within 40 ms: datagrams opened by `read`, runs of body as they are.
+fn leave(sender: &mut Sender, from: u64, mut read: impl FnMut(Flags, &Frame<'_>)) -> Vec<BodyRun> {
+    let mut runs = Vec::new();
+    for millisecond in from..from + 40 {
+        while let Some(transmit) = sender.poll_transmit(at(millisecond)) {
+            match transmit {
+                Transmit::Body(run) => runs.push(run),
+                Transmit::Datagram(datagram) => {
+                    let Sealer { connection, seed } = sender.sealer;
+                    let opener = Opener { connection, seed, expected: PacketNumber(0) };
+                    let packet = opener.open(&datagram).unwrap();
+                    read(packet.flags, &packet.frame);
+                }
+            }
+        }
+    }
+    runs
+}
+
+#[test]
+fn the_last_of_what_waits_asks_for_an_ack_and_so_does_each_burst_of_the_first_flight() {
+    let mut sender = open();
+    sender.push_entry(&FILE);
+    sender.push_entry(&Entry { size: 1 << 20, path: b"b", ..FILE });
+    let mut of_records = Vec::new();
+    let runs = leave(&mut sender, 40, |flags, frame| {
+        of_records.extend(matches!(frame, Frame::Data(_)).then_some(flags.ack_now));
+    });
+    assert_eq!(of_records, [false], "body waits behind it");
+    assert!(sender.has_content() && runs.iter().all(|run| run.ack_now), "{runs:?}");
+    let numbers = sender.in_flight.next_number().0;
+    acknowledge(&mut sender, 80, numbers, 0);
+    let runs = leave(&mut sender, 80, |_, _| {});
+    assert!(sender.has_content() && !runs.is_empty());
+    assert!(!runs.iter().any(|run| run.ack_now), "the receiver has been heard: {runs:?}");
+    let mut sender = open();
+    sender.push_entry(&Entry { size: 0, ..FILE });
+    let mut of_records = Vec::new();
+    leave(&mut sender, 40, |flags, frame| {
+        of_records.extend(matches!(frame, Frame::Data(_)).then_some(flags.ack_now));
+    });
+    assert_eq!(of_records, [true], "it is the last");
+}
+
+#[test]
+fn what_was_lost_at_the_end_of_all_is_sent_twice() {
+    for is_end in [false, true] {
+        let mut sender = open();
+        sender.push_entry(&FILE);
+        leave(&mut sender, 40, |_, _| {});
+        if is_end {
+            sender.finish_manifest();
+        }
+        let numbers = sender.in_flight.next_number().0;
+        acknowledge(&mut sender, 80, numbers, 0);
+        leave(&mut sender, 80, |_, _| {});
+        sender.body.on_lost(0..1_000);
+        let again: Vec<(u64, bool)> = leave(&mut sender, 120, |_, _| {})
+            .iter()
+            .map(|run| (run.range.end, run.is_new))
+            .collect();
+        assert_eq!(again, vec![(1_000, false); if is_end { 2 } else { 1 }]);
+    }
+}
+
+#[test]
+fn a_probe_tells_the_window_in_packets() {
+    let mut sender = open();
+    let window = sender.window_bytes() / 1_472;
+    let probe = sender.keep_alive(at(2_000)).unwrap();
+    let Sealer { connection, seed } = sender.sealer;
+    let opener = Opener { connection, seed, expected: PacketNumber(0) };
+    let Frame::Probe(probe) = opener.open(&probe).unwrap().frame else { panic!("no PROBE") };
+    assert_eq!((u64::from(probe.window_packets), probe.srtt_us), (window, 40_000));
+}
