@@ -310,7 +310,7 @@ class Sender:
         self.expected = max(self.expected, packet.number + 1)
         if packet.name == "ack" and packet.fields["largest"] >= self.number:
             return  # of what was never sent: dropped, and breaks no silence
-        self.heard, self.heard_transfer = now(), True
+        known, self.heard_transfer = self.answers.ready, True
         if packet.name == "close":
             raise Failure("CLOSE %d %r" % (packet.fields["code"], packet.fields["text"]))
         if packet.name == "ack":
@@ -319,6 +319,8 @@ class Sender:
             self.answers.take(packet.fields["offset"], packet.fields["payload"])
             self.read_answers()
             self.probe_soon = True
+        if packet.name == "ack" or self.answers.ready > known:
+            self.heard = now()  # answers that came before break no silence
 
     def take_ack(self, ack):
         bits = int.from_bytes(ack["bitmap"], "little")
