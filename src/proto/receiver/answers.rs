@@ -122,3 +122,19 @@ fn short_text(text: &str) -> &str {
     }
     text.get(..end).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_before_the_letter_that_does_not_fit() {
+        let most = limits::TEXT_BYTES_MAX;
+        for before in ["", "x"] {
+            let text = format!("{before}{}", "é".repeat(most));
+            let cut = short_text(&text);
+            assert!(text.starts_with(cut) && (most - 1..=most).contains(&cut.len()), "{cut}");
+        }
+        assert_eq!(short_text("as it is"), "as it is");
+    }
+}
