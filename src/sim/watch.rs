@@ -3,6 +3,8 @@
 //! It sees what both machines send and what reaches them, and trusts neither. That content is
 //! whole is checked where it is committed (`receiving_host.rs`).
 
+use std::time::Duration;
+
 use crate::proto::{BodyRun, ReceiverConfig, Sender, Time};
 use crate::wire::{
     Ack, Data, Frame, FrameType, Greeting, Opener, PacketNumber, Probe, Space, limits, peek,
@@ -15,8 +17,13 @@ const PROBE_PACKETS: u64 = 2;
 /// first probe timeouts, which double; all answers that may be outstanding, a few times.
 const STORM_PACKETS: u64 = 2_500;
 
-/// ... and for each second of it. Probe timeouts are at most 300 ms apart or 2 RTTs, answers 1 s.
+/// ... and for each second of it. Probe timeouts are 50 ms apart at least
+/// when they have doubled, answers 1 s.
 const STORM_PACKETS_A_SECOND: u64 = 300;
+
+/// Before so long a silence a sender may go on at its pace: it is no storm, and bounded by what may
+/// be under way.
+const SILENCE_MIN: Duration = Duration::from_millis(20);
 
 /// The type of DATA on the wire (proto.md, "Frames").
 const DATA_TYPE: usize = 4;
@@ -33,6 +40,9 @@ struct Unheard {
 impl Unheard {
     /// Packets leave, of an end that may have so many under way; none is a storm.
     fn on_sent(&mut self, now: Time, packets: u64, window_packets: u64) {
+        if now.saturating_since(self.since) < SILENCE_MIN {
+            return;
+        }
         self.packets += packets;
         self.window_packets = self.window_packets.max(window_packets);
         let silence = now.saturating_since(self.since).as_secs();
@@ -118,7 +128,7 @@ impl Watch {
 
     /// The sender emits a datagram.
     pub fn on_sender_datagram(&mut self, now: Time, datagram: &[u8], sender: &Sender) -> u64 {
-        self.unheard[0].on_sent(now, 1, window_packets(sender));
+        self.unheard[0].on_sent(now, 1, window_packets(self.unheard[0].since, sender));
         if let Ok(packet) = Opener::hello().open(datagram) {
             if let Frame::Hello(hello) = packet.frame
                 && !self.greetings.contains(&hello.greeting)
@@ -158,14 +168,14 @@ impl Watch {
     /// The sender emits packets of body.
     pub fn on_sender_body(&mut self, now: Time, run: &BodyRun, sender: &Sender) {
         let packets = run.packets();
-        self.unheard[0].on_sent(now, packets, window_packets(sender));
+        self.unheard[0].on_sent(now, packets, window_packets(self.unheard[0].since, sender));
         assert!(packets > 0 && run.range.start < run.range.end, "an empty run");
         let (_, body_end) = sender.announced();
         assert!(run.range.end <= body_end, "body that was not announced");
         self.on_number(run.first.0, packets);
         self.sent[0][DATA_TYPE] += packets;
         self.check_credit(run.first.0, packets, sender);
-        let (in_flight, window) = (sender.in_flight_bytes(), sender.window_bytes());
+        let (in_flight, window) = (sender.in_flight_bytes(), sender.window_bytes(now));
         let datagram = run.payload_bytes + limits::DATA_HEADER_BYTES as u64;
         if packets > 1 {
             let probes = PROBE_PACKETS * datagram;
@@ -314,6 +324,6 @@ impl Watch {
 }
 
 /// Packets that a sender's window allows, were they as short as records may be.
-fn window_packets(sender: &Sender) -> u64 {
-    sender.window_bytes() / 256
+fn window_packets(heard_at: Time, sender: &Sender) -> u64 {
+    sender.window_bytes(heard_at) / 256
 }

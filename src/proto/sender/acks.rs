@@ -21,6 +21,10 @@ const EAGER_PACKETS: u32 = 3;
 /// A widened reordering window is halved again after so many round trips (RACK, RFC 8985).
 const REORDERING_ROUNDS: u32 = 16;
 
+/// The RTT of a packet that left while probe timeouts expired in a row counts as this at most: what
+/// waited at a receiver that was stopped says nothing of the path, and later packets tell.
+const RTT_AMID_TIMEOUTS_MAX: Duration = Duration::from_secs(1);
+
 /// A span shorter than this makes no rate sample: receivers stamp whole batches at once.
 const RATE_SPAN_MIN_US: u64 = 100;
 
@@ -58,6 +62,9 @@ impl Sender {
         self.digests.raise_limit(ack.max_digests);
         let acked = self.in_flight.on_ack(ack, self.body.has_repeated());
         self.release(&acked);
+        if acked.packets > 0 && self.pto_backoff > 1 {
+            self.heard_again_at = now;
+        }
         let mut rtt = None;
         if let Some(departure) = &acked.largest
             && !self.is_late(now)
@@ -65,8 +72,12 @@ impl Sender {
             let delay = Duration::from_micros(u64::from(ack.delay_us));
             let since = now.saturating_since(departure.at);
             self.ack_delay_max = self.ack_delay_max.max(delay.min(Duration::from_millis(25)));
-            rtt = Some(since.saturating_sub(delay));
-            self.rtt.on_sample(now, since.saturating_sub(delay));
+            let measured = match departure.at < self.heard_again_at {
+                true => since.saturating_sub(delay).min(RTT_AMID_TIMEOUTS_MAX),
+                false => since.saturating_sub(delay),
+            };
+            rtt = Some(measured);
+            self.rtt.on_sample(now, measured);
         }
         if acked.packets > 0 {
             self.pto_backoff = 0;
@@ -351,6 +362,26 @@ mod tests {
         assert_eq!((counts(&sender), sender.in_flight.open_packets()), ((3, 0), 7));
         acknowledge(&mut sender, at(83), 0b111, 6, 6_100);
         assert_eq!(sender.last_ack.unwrap().received_bytes, 6_100, "of the same packets, later");
+    }
+
+    //= proto.md#loss-detection
+    //= type=test
+    //# one of a packet that left before an ACK ended two timeouts in a row or more
+    //# counts as 1 s at most
+    #[test]
+    fn what_waited_at_a_receiver_that_was_stopped_counts_as_a_second_at_most() {
+        for (timeouts, expected_ms) in [(1, 20_000), (2, 1_000)] {
+            let mut sender = open();
+            send(&mut sender, 50, 2);
+            sender.pto_backoff = timeouts;
+            for (turn, word) in [(0, 0b1), (1, 0b11)] {
+                acknowledge(&mut sender, at(20_050 + turn), word, 1 + turn, 1_000 * (1 + turn));
+                assert_eq!(sender.rtt.latest(), Duration::from_millis(expected_ms));
+            }
+            send(&mut sender, 20_052, 1);
+            acknowledge(&mut sender, at(22_052), 0b111, 3, 3_000);
+            assert_eq!(sender.rtt.latest(), Duration::from_secs(2), "the path got longer");
+        }
     }
 
     #[test]

@@ -128,6 +128,8 @@ pub struct Sender {
     late_at: Option<Time>,
     /// The probe timeout runs from here: see [`Sender::pto_deadline`].
     pto_from: Time,
+    /// When an ACK last ended a row of probe timeouts.
+    heard_again_at: Time,
     refused: bool,
     judge_from: Time,
     held: Held,
@@ -211,6 +213,7 @@ impl Sender {
             call_due: None,
             late_at: None,
             pto_from: now,
+            heard_again_at: now,
             refused: false,
             judge_from: now,
             held: Held::Source,
@@ -376,12 +379,15 @@ impl Sender {
         self.in_flight.bytes()
     }
 
-    /// Bytes that may be in flight: what the controller allows, halved at each probe timeout
-    /// after the first until something is heard.
-    pub fn window_bytes(&self) -> u64 {
+    /// Bytes that may be in flight: what the controller allows, for a silent while with what
+    /// leaves at its pace meanwhile; halved at each probe timeout after the first until something
+    /// is heard.
+    pub fn window_bytes(&self, now: Time) -> u64 {
         let halvings = self.pto_backoff.saturating_sub(1).min(32);
         let least = 2 * self.mtu.datagram_bytes() as u64;
-        let window = self.controller.window_bytes();
+        let unheard = now.saturating_since(self.last_heard).min(self.controller.unheard_max());
+        let unheard = u128::from(self.controller.pacing_rate()) * unheard.as_micros() / 1_000_000;
+        let window = self.controller.window_bytes().saturating_add(unheard as u64);
         (window >> halvings).max(least.min(window))
     }
 

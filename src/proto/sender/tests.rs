@@ -199,12 +199,12 @@ fn what_an_ack_tells_is_shown() {
 #[test]
 fn the_window_is_halved_at_each_timeout_after_the_first_but_leaves_two_datagrams() {
     let mut sender = sender_with(SenderConfig::default());
-    let window = sender.window_bytes();
+    let window = sender.window_bytes(at(0));
     assert!(window > 8 * 1_472, "{window}");
     let mut seen = Vec::new();
     for backoff in 0..6 {
         sender.pto_backoff = backoff;
-        seen.push(sender.window_bytes());
+        seen.push(sender.window_bytes(at(0)));
     }
     assert_eq!(seen, [window, window, window / 2, window / 4, 2 * 1_472, 2 * 1_472]);
 }
@@ -489,7 +489,7 @@ fn what_was_lost_at_the_end_of_all_is_sent_twice() {
 #[test]
 fn a_probe_tells_the_window_in_packets() {
     let mut sender = open();
-    let window = sender.window_bytes() / 1_472;
+    let window = sender.window_bytes(at(0)) / 1_472;
     let probe = sender.keep_alive(at(2_000)).unwrap();
     let Sealer { connection, seed } = sender.sealer;
     let opener = Opener { connection, seed, expected: PacketNumber(0) };

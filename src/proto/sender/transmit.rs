@@ -130,10 +130,10 @@ impl Sender {
             self.mtu.on_test_sent(number);
             return Some(self.transmit_frame(now, Flags { ack_now: true }, &probe));
         }
-        if self.held_by_credit() || self.held_by_window() || self.pacer.ready_at(now).is_err() {
+        if self.held_by_credit() || self.held_by_window(now) || self.pacer.ready_at(now).is_err() {
             return None;
         }
-        let room = self.window_bytes().saturating_sub(self.in_flight.bytes());
+        let room = self.window_bytes(now).saturating_sub(self.in_flight.bytes());
         let burst = room.min(self.pacer.burst_bytes());
         let packets = (burst / self.mtu.datagram_bytes() as u64)
             .clamp(1, RUN_PACKETS_MAX)
@@ -323,13 +323,13 @@ impl Sender {
         }
     }
 
-    pub(super) fn held_by_window(&self) -> bool {
+    pub(super) fn held_by_window(&self, now: Time) -> bool {
         let datagram = self.mtu.datagram_bytes() as u64;
         let in_flight = self.in_flight.bytes();
         if self.config.sabotage.has(Bug::IgnoreWindow) {
             return false;
         }
-        self.in_flight.is_full() || in_flight > 0 && in_flight + datagram > self.window_bytes()
+        self.in_flight.is_full() || in_flight > 0 && in_flight + datagram > self.window_bytes(now)
     }
 
     pub(super) fn set_pace(&mut self, now: Time) {

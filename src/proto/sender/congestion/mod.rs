@@ -91,6 +91,11 @@ pub trait Controller: fmt::Debug {
     /// Bytes per second at which packets leave.
     fn pacing_rate(&self) -> u64;
 
+    /// So long packets may go on leaving at the pace while nothing is heard, beyond the window.
+    fn unheard_max(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Share of loss that is taken as the path's own, not as congestion (0 to 1).
     fn random_loss(&self) -> f64 {
         0.0

@@ -1,6 +1,7 @@
 //! What a sender does when nothing comes.
 
 use super::*;
+use crate::proto::sender::congestion::AckSample;
 
 /// Lets time pass as a shell does that hears nothing; returns when each probe timeout came, and
 /// the end.
@@ -113,7 +114,7 @@ fn a_call_after_more_than_two_seconds_is_a_stall_and_counts_as_a_timeout() {
 //= proto.md#loss-detection
 //= type=test
 //# An RTT sample that spans a stall of the
-//# sender's own is ignored.
+//# sender's own is ignored
 #[test]
 fn an_answer_that_is_read_more_than_ten_milliseconds_late_measures_nothing() {
     for (read_at, measured) in [(30, 30), (31, 0)] {
@@ -150,4 +151,40 @@ fn what_holds_a_sender_is_counted_by_its_time() {
     while sender.poll_transmit(at(141)).is_some() {}
     while sender.poll_transmit(at(161)).is_some() {}
     assert_eq!(sender.stats().held.get(Held::Settling), Duration::from_millis(20));
+}
+
+/// A window of 50,000 bytes, a pace of a megabyte per second, for 20 ms unheard.
+#[derive(Debug)]
+struct Paced;
+
+impl Controller for Paced {
+    fn on_ack(&mut self, _: &AckSample) {}
+
+    fn on_probe_timeout(&mut self) {}
+
+    fn window_bytes(&self) -> u64 {
+        50_000
+    }
+
+    fn pacing_rate(&self) -> u64 {
+        1_000_000
+    }
+
+    fn unheard_max(&self) -> Duration {
+        Duration::from_millis(20)
+    }
+}
+
+#[test]
+fn in_a_silence_the_pace_goes_on_for_a_while_and_timeouts_halve_what_may_be_under_way() {
+    let mut sender = Sender::new(Time::ZERO, SenderConfig::default(), [7; 32]);
+    sender.controller = Box::new(Paced);
+    sender.last_heard = at(100);
+    let windows = [100, 101, 120, 900].map(|milliseconds| sender.window_bytes(at(milliseconds)));
+    assert_eq!(windows, [50_000, 51_000, 70_000, 70_000]);
+    let halved = [0, 1, 2, 3, 30].map(|timeouts| {
+        sender.pto_backoff = timeouts;
+        sender.window_bytes(at(100))
+    });
+    assert_eq!(halved, [50_000, 50_000, 25_000, 12_500, 2 * 1_472]);
 }
