@@ -143,3 +143,119 @@ impl Contest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::sample;
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn at(milliseconds: u32) -> Time {
+        Time::ZERO + milliseconds * MS
+    }
+
+    /// A contest with a window of 100 packets over 20 ms.
+    fn contest() -> Contest {
+        Contest::new(at(0), 20 * MS, 100.0)
+    }
+
+    /// An ACK of `acked` packets after `lost` were found missing.
+    fn ack(milliseconds: u32, acked: u64, lost: u64) -> AckSample {
+        let loss =
+            PathLoss { packets: lost, newest_sent_at: at(milliseconds), ..PathLoss::default() };
+        let acked_bytes = acked * 1_472;
+        AckSample { acked_bytes, loss, ..sample(at(milliseconds), 20 * MS) }
+    }
+
+    #[test]
+    fn loss_beyond_twice_the_random_one_cuts_the_window_as_cubics() {
+        for (lost, window) in [(20, 100.0), (21, 70.0)] {
+            let mut contest = contest();
+            contest.on_ack(&AckSample { limited: true, ..ack(30, 100 - lost, lost) }, 0.1);
+            assert!((contest.window() - window).abs() < 1e-9, "{}", contest.window());
+        }
+    }
+
+    #[test]
+    fn what_had_left_before_a_cut_is_not_punished_again() {
+        let mut contest = contest();
+        contest.on_ack(&ack(30, 0, 5), 0.0);
+        let mut later = ack(40, 0, 5);
+        later.loss.newest_sent_at = at(30);
+        contest.on_ack(&later, 0.0);
+        assert!((contest.window() - 70.0).abs() < 1e-9);
+        contest.on_ack(&ack(41, 0, 5), 0.0);
+        assert!((contest.window() - 49.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_window_grows_but_not_while_it_recovers_is_not_used_or_looks() {
+        let mut contest = contest();
+        contest.on_ack(&ack(30, 0, 5), 0.0);
+        let cut = contest.window();
+        contest.on_ack(&ack(49, 10, 0), 0.0);
+        assert_eq!(contest.window(), cut, "a round trip of recovery");
+        contest.on_ack(&AckSample { limited: true, ..ack(60, 10, 0) }, 0.0);
+        assert_eq!(contest.window(), cut, "the source was slow");
+        for milliseconds in 61..100 {
+            contest.on_ack(&ack(milliseconds, 10, 0), 0.0);
+        }
+        assert!(contest.window() > cut);
+    }
+
+    #[test]
+    fn a_queue_of_less_than_half_the_bound_ends_it() {
+        let bound = 10 * MS;
+        for (queue, is_over) in [(Some(5 * MS), false), (Some(4_999 * MS / 1_000), true)] {
+            assert_eq!(contest().on_round(at(20), 20 * MS, queue, bound), is_over);
+        }
+        assert!(contest().on_round(at(20), 20 * MS, None, bound));
+    }
+
+    /// Rounds of 20 ms with a queue until one is slower than the rate; how many.
+    fn rounds_to_look(contest: &mut Contest, from: u32) -> u32 {
+        for round in 1..=200 {
+            assert!(!contest.on_round(at(from + 20 * round), 20 * MS, Some(30 * MS), 10 * MS));
+            if contest.pace(1_472, 20 * MS, 1e6) < 1e6 {
+                return round;
+            }
+        }
+        panic!("no look in 200 rounds");
+    }
+
+    #[test]
+    fn it_looks_whose_the_queue_is_six_rounds_behind_a_cut_and_every_two_seconds() {
+        let mut contest = contest();
+        contest.on_round(at(20), 20 * MS, Some(30 * MS), 10 * MS);
+        contest.on_ack(&ack(30, 0, 5), 0.0);
+        assert_eq!(rounds_to_look(&mut contest, 30), 6);
+        // A drain of 30 ms in 20 would be more than half the pace: half of it is held back.
+        assert!((contest.pace(1_472, 20 * MS, 1e6) - 5e5).abs() < 1e-3);
+        assert!(!contest.on_round(at(170), 20 * MS, Some(30 * MS), 10 * MS));
+        assert_eq!(contest.pace(1_472, 20 * MS, 1e6), 1e6, "its packets arrive");
+        // The queue has not shrunk: it is others', and the window counts again.
+        assert!(!contest.on_round(at(190), 20 * MS, Some(30 * MS), 10 * MS));
+        let window = contest.window() * 1_472.0 * 1.2 / 0.02;
+        assert!((contest.pace(1_472, 20 * MS, 1e6) - window).abs() < 1e-3);
+        assert_eq!(rounds_to_look(&mut contest, 190), 101, "two seconds behind the last look");
+        // Now it shrinks by what was held back: it is ours, and nobody contests.
+        assert!(!contest.on_round(at(2_230), 20 * MS, Some(30 * MS), 10 * MS));
+        assert!(contest.on_round(at(2_250), 20 * MS, Some(20 * MS), 10 * MS));
+    }
+
+    #[test]
+    fn the_least_round_trip_is_that_from_before_for_half_a_minute() {
+        let mut contest = contest();
+        let queue = |contest: &mut Contest, milliseconds: u32| {
+            let sample = AckSample {
+                rtt: Some(50 * MS),
+                min_rtt: 45 * MS,
+                ..sample(at(milliseconds), 50 * MS)
+            };
+            contest.on_ack(&sample, 0.0)
+        };
+        assert_eq!(queue(&mut contest, 30_000), Some(30 * MS));
+        assert_eq!(queue(&mut contest, 30_001), Some(5 * MS));
+    }
+}

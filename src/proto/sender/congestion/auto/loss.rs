@@ -188,4 +188,91 @@ mod tests {
         rounds(&mut judge, Pace::Slow, 100, 0);
         assert!(judge.random() < 0.02, "{}", judge.random());
     }
+
+    #[test]
+    fn a_suspicion_needs_256_packets_and_more_than_two_percent_beyond_the_random_loss() {
+        let mut judge = LossJudge::default();
+        assert_eq!(judge.on_round(Pace::Full, 255, 100), Verdict::Nothing);
+        assert_eq!(judge.on_round(Pace::Full, 1, 0), Verdict::Test);
+        let mut judge = LossJudge::default();
+        assert_eq!(judge.on_round(Pace::Full, 1_000, 20), Verdict::Nothing);
+        assert_eq!(judge.on_round(Pace::Full, 1, 1), Verdict::Test);
+        let mut judge = LossJudge::default();
+        judge.on_round(Pace::Slow, 1_000, 50);
+        assert_eq!(judge.on_round(Pace::Full, 1_000, 70), Verdict::Nothing);
+        assert_eq!(judge.on_round(Pace::Full, 100, 9), Verdict::Test);
+    }
+
+    #[test]
+    fn what_left_at_another_pace_raises_no_suspicion() {
+        let mut judge = LossJudge::default();
+        for pace in [Pace::Other, Pace::Slow] {
+            assert_eq!(judge.on_round(pace, 1_000, 200), Verdict::Nothing);
+        }
+    }
+
+    #[test]
+    fn beyond_1_024_packets_at_full_pace_older_ones_count_half() {
+        for (before, lost) in [(1_024, 23), (1_025, 13)] {
+            let mut judge = LossJudge::default();
+            assert_eq!(judge.on_round(Pace::Full, before, 0), Verdict::Nothing);
+            assert_eq!(judge.on_round(Pace::Full, 100, lost - 1), Verdict::Nothing);
+            let mut judge = LossJudge::default();
+            judge.on_round(Pace::Full, before, 0);
+            assert_eq!(judge.on_round(Pace::Full, 100, lost), Verdict::Test);
+        }
+    }
+
+    #[test]
+    fn the_random_loss_is_a_mean_over_4_096_packets_and_at_most_six_in_ten() {
+        let mut judge = LossJudge::default();
+        let means = [100, 0, 0, 0, 0].map(|lost| {
+            judge.on_round(Pace::Slow, 1_000, lost);
+            judge.random()
+        });
+        let weights = [1.0, 1.0 / 2.0, 2.0 / 3.0, 3.0 / 4.0, 1.0 - 1_000.0 / 4_096.0];
+        let mut expected = 0.1;
+        for (mean, weight) in means.into_iter().zip(weights) {
+            expected *= weight;
+            assert!((mean - expected).abs() < 1e-9, "{mean} instead of {expected}");
+        }
+        let mut judge = LossJudge::default();
+        judge.on_round(Pace::Slow, 1_000, 2_000);
+        assert_eq!(judge.random(), 0.6);
+    }
+
+    #[test]
+    fn half_way_between_what_the_path_and_what_we_would_lose_the_path_is_at_fault() {
+        // 40 % lost at full pace: were it ours, three quarters of the pace would lose 20 %.
+        for (lost, verdict) in
+            [(91, Verdict::Random), (89, Verdict::Congestion(0.4 - 89.0 / 300.0))]
+        {
+            let mut judge = LossJudge::default();
+            assert_eq!(judge.on_round(Pace::Full, 300, 120), Verdict::Test);
+            assert!(judge.is_testing());
+            let found = judge.on_round(Pace::Slow, 300, lost);
+            match (found, verdict) {
+                (Verdict::Congestion(found), Verdict::Congestion(share)) => {
+                    assert!((found - share).abs() < 1e-9);
+                }
+                _ => assert_eq!(found, verdict),
+            }
+            assert!(!judge.is_testing());
+            assert!((judge.random() - lost as f64 / 300.0).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_test_goes_on_until_it_has_seen_256_packets_unless_it_is_called_off() {
+        let mut judge = LossJudge::default();
+        judge.on_round(Pace::Full, 300, 60);
+        assert_eq!(judge.on_round(Pace::Slow, 255, 51), Verdict::Nothing);
+        assert_eq!(judge.on_round(Pace::Full, 300, 60), Verdict::Nothing, "left before the test");
+        assert_eq!(judge.on_round(Pace::Slow, 1, 1), Verdict::Random);
+        judge.on_round(Pace::Full, 300, 150);
+        assert!(judge.is_testing());
+        judge.reset();
+        assert!(!judge.is_testing() && judge.random() > 0.2);
+        assert_eq!(judge.on_round(Pace::Full, 255, 255), Verdict::Nothing, "all anew");
+    }
 }
