@@ -183,7 +183,6 @@ pub fn receive(
     let Some(reserve) = BufferPool::new(1, 0).take() else {
         return Err(RecvError::System(std::io::ErrorKind::OutOfMemory.into()));
     };
-    watcher.listening(listener.local_address(), granted);
     let mut server = Server {
         request,
         clock,
@@ -204,6 +203,8 @@ pub fn receive(
         drops_at: now,
         finished_bytes: 0,
     };
+    // Not before all is there that could fail: whoever waits for this sends at once.
+    watcher.listening(server.listener.local_address(), granted);
     server.run(stop, watcher)
 }
 
